@@ -1,0 +1,101 @@
+// Backend: the device. One of the two interfaces of latentd; cpu/ and cuda/ implement it.
+//
+// Operations are enqueued in order and may complete later; what they read and write is memory of
+// the backend. Whoever reads results on the host copies them out, records a fence and waits for it.
+// The CPU backend completes every operation before it returns.
+//
+// attention_block and ffn_block have default bodies made of the simple operations; a backend
+// overrides them to fuse.
+//
+// Contract: used by one thread (the engine's). Operations do not fail for reasons of their
+// arguments (checked by LATENTD_CHECK); device faults surface in `run` and `wait` and are sticky.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string_view>
+
+#include "base/dtype.h"
+#include "base/result.h"
+#include "base/tensor_view.h"
+#include "engine/backend/op_params.h"
+
+namespace latentd {
+
+// Memory of a backend, released with it or by the destructor. Zero-filled when given out.
+class Buffer {
+ public:
+  virtual ~Buffer() = default;
+  virtual void* data() = 0;
+  virtual std::size_t size() const = 0;
+};
+
+enum class MemoryKind : std::uint8_t {
+  kDevice,   // where operations compute
+  kStaging,  // host memory that copies to and from the device fast (pinned)
+};
+
+// A point in the order of operations.
+struct Fence {
+  std::uint64_t value = 0;
+};
+
+// Steps of equal shape share a captured graph. The key holds all that the captured launches depend
+// on.
+struct BucketKey {
+  std::int32_t phase = 0;  // which body: 0 forward, 1 sample
+  std::int32_t num_tokens = 0;
+  std::int32_t num_rows = 0;
+
+  friend auto operator<=>(const BucketKey&, const BucketKey&) = default;
+};
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+
+  virtual std::string_view name() const = 0;  // "cpu", "cuda"
+  virtual DType activation_dtype() const = 0;
+
+  // kResourceExhausted with the numbers when there is not enough; `purpose` names the buffer in the
+  // log.
+  virtual Result<std::unique_ptr<Buffer>> allocate(MemoryKind kind, std::size_t bytes,
+                                                   std::string_view purpose) = 0;
+  // A view of the same tensor in device memory, kept until the backend ends. Where the device
+  // computes from host memory, the view itself: its owner must then outlive the backend's use of
+  // it.
+  virtual Result<TensorView> upload(const TensorView& host) = 0;
+
+  // Ordered copies between staging and device memory.
+  virtual void copy_in(void* device, const void* staging, std::size_t bytes) = 0;
+  virtual void copy_out(void* staging, const void* device, std::size_t bytes) = 0;
+
+  virtual Fence record() = 0;
+  virtual Status wait(Fence fence) = 0;  // until everything before the fence is done
+
+  // Runs `body`, which calls operations, now or as a replay of what it enqueued when `key` was
+  // first run.
+  virtual Status run(const BucketKey& key, const std::function<void()>& body) = 0;
+
+  virtual void prepare(const PrepareParams& params) = 0;
+  virtual void embed(const EmbedParams& params) = 0;
+  virtual void rms_norm(const RmsNormParams& params) = 0;
+  virtual void linear(const LinearParams& params) = 0;
+  virtual void rope_append(const RopeAppendParams& params) = 0;
+  virtual void absorb_query(const AbsorbQueryParams& params) = 0;
+  virtual void absorbed_attention(const AbsorbedAttentionParams& params) = 0;
+  virtual void project_value(const ProjectValueParams& params) = 0;
+  virtual void expanded_attention(const ExpandedAttentionParams& params) = 0;
+  virtual void mlp(const MlpParams& params) = 0;
+  virtual void route(const RouteParams& params) = 0;
+  virtual void experts(const ExpertsParams& params) = 0;
+  virtual void gather(const GatherParams& params) = 0;
+  virtual void sample(const SampleParams& params) = 0;
+
+  virtual void attention_block(const AttentionBlockParams& params);
+  virtual void ffn_block(const FfnBlockParams& params);
+};
+
+}  // namespace latentd

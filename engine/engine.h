@@ -1,0 +1,115 @@
+// Engine: requests in, events out. One thread that owns the scheduler, the block manager and the
+// runner of one rank.
+//
+//   submit / cancel (any thread) -> mailbox -> scheduler -> runner -> events -> EventSink (on the
+//   engine thread)
+//
+// Contract: created ready (weights bound, memory allocated); runs until `stop` or destruction.
+// Nothing is a singleton: a process may hold several. Text never enters it.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+
+#include "base/clock.h"
+#include "base/result.h"
+#include "engine/model/generation_defaults.h"
+#include "engine/model/model_config.h"
+#include "scheduler/request.h"
+#include "scheduler/scheduler.h"
+
+namespace latentd {
+
+enum class Device : std::uint8_t { kCpu, kCuda };
+
+struct EngineOptions {
+  Device device = Device::kCpu;
+  int cpu_threads = 0;  // 0: what the cgroup and the affinity mask allow
+  std::optional<DType>
+      dtype;  // activations; unset follows the checkpoint (the CPU always computes in fp32)
+  std::optional<DType> kv_cache_dtype;  // fp32 or bf16; unset follows the checkpoint
+  std::size_t kv_cache_tokens =
+      0;                  // 0: sized from memory (CPU: min(4 GiB, 25 % of the cgroup's limit))
+  int page_tokens = 64;   // 16, 32 or 64
+  int max_model_len = 0;  // 0: the model's max_position_embeddings, as far as the cache holds it
+  int max_num_seqs = 0;   // 0: 64 on the CPU, 256 on CUDA
+  int max_num_batched_tokens = 0;  // 0: 512 on the CPU, 2048 on CUDA
+  int pipeline_depth = 0;          // 0: 1 on the CPU, 2 on CUDA
+  bool batch_invariant = true;     // CPU: every row uses the absorbed form
+  bool prefix_cache = true;
+  bool overcommit = false;
+  std::size_t mailbox_capacity = 4096;  // requests accepted and not yet seen by the scheduler
+};
+
+// What the engine is, for logs, metrics and GetModel. Fixed after load.
+struct EngineInfo {
+  std::string device;  // "cpu", "NVIDIA H100 80GB HBM3"
+  DType activation_dtype = DType::kF32;
+  DType kv_cache_dtype = DType::kF32;
+  int max_model_len = 0;
+  int max_num_seqs = 0;
+  int max_num_batched_tokens = 0;
+  int page_tokens = 0;
+  int num_pages = 0;
+  std::size_t kv_bytes_per_token = 0;      // as MLA latents, all layers
+  std::size_t mha_kv_bytes_per_token = 0;  // what full keys and values of the same shape would cost
+  std::size_t weight_bytes = 0;
+  Duration load_time{};
+};
+
+// A snapshot that the engine thread publishes once a step.
+struct EngineStats {
+  SchedulerStats scheduler;
+  std::size_t mailbox_depth = 0;
+  TimePoint heartbeat{};            // the last time that the engine thread was seen alive
+  double step_seconds_total = 0.0;  // time spent in steps
+  std::uint64_t steps = 0;
+  int last_step_tokens = 0;
+};
+
+// Called on the engine thread, once a step at most, with everything that happened; must not block.
+using EventSink = std::function<void(std::span<Event> events)>;
+
+class Engine {
+ public:
+  // Reads config, weights and defaults from `model_dir`, allocates all memory and starts the
+  // thread. Errors name the file or the option and the numbers.
+  static Result<std::unique_ptr<Engine>> load(const std::filesystem::path& model_dir,
+                                              const EngineOptions& options, EventSink sink);
+  ~Engine();  // stops
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  // Any thread. kResourceExhausted when the mailbox is full, kUnavailable when stopped or failed;
+  // kInvalidArgument as Scheduler::submit for what can never fit (checked here, on the caller's
+  // thread). After ok, exactly one kFinished event follows.
+  Status submit(std::unique_ptr<Request> request);
+
+  // Any thread; never refused, never blocks. Unknown ids are ignored.
+  void cancel(RequestId id, FinishReason reason = FinishReason::kCancelled);
+
+  const ModelConfig& config() const;
+  const GenerationDefaults& generation_defaults() const;
+  const EngineInfo& info() const;
+  EngineStats stats() const;  // any thread
+
+  // Any thread. False after a fault that the engine cannot survive; all in flight were then failed
+  // with kUnavailable.
+  bool healthy() const;
+
+  // Cancels what is alive, joins the thread. Idempotent.
+  void stop();
+
+ private:
+  struct State;
+  explicit Engine(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace latentd
