@@ -8,7 +8,7 @@
 // Planes: MLA fp32 / bf16 has one, [kv_lora_rank latents | qk_rope_head_dim rotated rope values]
 // (DeepSeek-V2, arXiv:2405.04434, section 2.1.2); MHA, GQA and MQA have two, keys and values. Sizes
 // are exact, no padding: a token costs sum over planes of elements * dtype_size, times layers.
-// Pages, layers and planes start on 16-byte borders, which `validate` demands.
+// Pages, layers and planes start on 16-byte borders, because a page has a multiple of 16 tokens.
 //
 // Contract: an immutable value; all offsets and sizes in bytes; safe from any thread.
 #pragma once
@@ -45,8 +45,7 @@ class CacheLayout {
   static CacheLayout kv_heads(int num_layers, int num_kv_heads, int key_dim, int value_dim,
                               DType dtype, int page_tokens = kDefaultPageTokens);
 
-  // kInvalidArgument unless: layers, planes and elements are positive, page_tokens is 16, 32 or 64,
-  // every plane of a page is a multiple of 16 bytes.
+  // kInvalidArgument unless layers and elements are positive and page_tokens is 16, 32 or 64.
   Status validate() const;
 
   int num_layers() const { return num_layers_; }
