@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/dtype.h"
@@ -30,7 +31,7 @@ struct RopeConfig {
   int original_max_position = 0;  // original_max_position_embeddings
   double beta_fast = 32.0;
   double beta_slow = 1.0;
-  double mscale = 0.0;  // cos and sin are multiplied by m(mscale) / m(mscale_all_dim)
+  double mscale = 1.0;  // cos and sin are multiplied by m(mscale) / m(mscale_all_dim)
   double mscale_all_dim =
       0.0;  // the softmax scale by m(mscale_all_dim)^2; m(s) = 0.1 s ln(factor) + 1
 };
@@ -73,6 +74,7 @@ struct ModelConfig {
   int vocab_size = 0;         // the width of the logits
   int max_position_embeddings = 0;
   float rms_norm_eps = 1e-6F;
+  float latent_norm_eps = 1e-6F;  // of q_a_layernorm and kv_a_layernorm: fixed by the architecture
   bool tie_word_embeddings = false;
   DType dtype = DType::kBF16;  // torch_dtype / dtype
 

@@ -1,0 +1,73 @@
+#include "engine/model/rope_tables.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <numbers>
+
+#include "base/check.h"
+
+namespace latentd {
+namespace {
+
+// The pair (a real index) that makes `turns` turns over the original context.
+double pair_of_turns(const RopeConfig& rope, int rope_dim, double turns) {
+  return rope_dim * std::log(rope.original_max_position / (turns * 2.0 * std::numbers::pi)) /
+         (2.0 * std::log(rope.theta));
+}
+
+}  // namespace
+
+double yarn_mscale(double factor, double mscale) {
+  return factor <= 1.0 ? 1.0 : 0.1 * mscale * std::log(factor) + 1.0;
+}
+
+std::vector<double> rope_inverse_frequencies(const RopeConfig& rope, int rope_dim) {
+  LATENTD_CHECK(rope_dim > 0 && rope_dim % 2 == 0, "rope_dim {} must be even", rope_dim);
+  const int num_pairs = rope_dim / 2;
+  std::vector<double> frequencies(static_cast<std::size_t>(num_pairs));
+  for (int pair = 0; pair < num_pairs; ++pair) {
+    frequencies[static_cast<std::size_t>(pair)] = std::pow(rope.theta, -2.0 * pair / rope_dim);
+  }
+  if (rope.kind == RopeKind::kPlain) return frequencies;
+
+  // The reference bounds `high` by the dimensions, not by the pairs.
+  const double low = std::max(std::floor(pair_of_turns(rope, rope_dim, rope.beta_fast)), 0.0);
+  double high = std::min(std::ceil(pair_of_turns(rope, rope_dim, rope.beta_slow)), rope_dim - 1.0);
+  if (high == low) high += 0.001;  // the reference's guard against a division by zero
+  for (int pair = 0; pair < num_pairs; ++pair) {
+    double& frequency = frequencies[static_cast<std::size_t>(pair)];
+    const double keep = 1.0 - std::clamp((pair - low) / (high - low), 0.0, 1.0);
+    frequency = (1.0 - keep) * frequency / rope.factor + keep * frequency;
+  }
+  return frequencies;
+}
+
+double rope_magnitude(const RopeConfig& rope) {
+  if (rope.kind == RopeKind::kPlain) return 1.0;
+  return yarn_mscale(rope.factor, rope.mscale) / yarn_mscale(rope.factor, rope.mscale_all_dim);
+}
+
+double rope_softmax_factor(const RopeConfig& rope) {
+  if (rope.kind == RopeKind::kPlain || rope.mscale_all_dim == 0.0) return 1.0;
+  const double mscale = yarn_mscale(rope.factor, rope.mscale_all_dim);
+  return mscale * mscale;
+}
+
+RopeTables make_rope_tables(const RopeConfig& rope, int rope_dim, int num_positions) {
+  const std::vector<double> frequencies = rope_inverse_frequencies(rope, rope_dim);
+  const double magnitude = rope_magnitude(rope);
+  RopeTables tables;
+  tables.cos.reserve(frequencies.size() * static_cast<std::size_t>(num_positions));
+  tables.sin.reserve(frequencies.size() * static_cast<std::size_t>(num_positions));
+  for (int position = 0; position < num_positions; ++position) {
+    for (const double frequency : frequencies) {
+      const double angle = position * frequency;
+      tables.cos.push_back(static_cast<float>(std::cos(angle) * magnitude));
+      tables.sin.push_back(static_cast<float>(std::sin(angle) * magnitude));
+    }
+  }
+  return tables;
+}
+
+}  // namespace latentd
