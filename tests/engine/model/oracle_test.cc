@@ -1,0 +1,59 @@
+// The oracle against transformers: two implementations that share no code agree, so both are right.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "engine/model/model_config.h"
+#include "engine/model/weight_binder.h"
+#include "tests/support/golden.h"
+#include "tests/support/mla_oracle.h"
+
+namespace latentd {
+namespace {
+
+class OracleAgainstGolden : public testing::TestWithParam<std::string> {};
+
+TEST_P(OracleAgainstGolden, AgreesAtEveryPositionAndOnGreedyContinuations) {
+  const auto directory = test::tiny_checkpoint(GetParam());
+  const auto config = load_model_config(directory);
+  ASSERT_TRUE(config.ok()) << config.status().to_string();
+  const auto checkpoint = Checkpoint::open(directory, *config);
+  ASSERT_TRUE(checkpoint.ok()) << checkpoint.status().to_string();
+  for (const std::string_view length : {"short", "long"}) {
+    const test::GoldenRun golden = test::load_golden(GetParam(), length);
+    // Teacher forcing: one pass gives the logits of the prompt and of every greedy choice.
+    std::vector<TokenId> tokens = golden.prompt;
+    tokens.insert(tokens.end(), golden.greedy.begin(), golden.greedy.end() - 1);
+    const auto logits = oracle::forward(*config, checkpoint->weights(), tokens);
+    double worst = 0.0;
+    for (std::size_t position = 0; position < golden.prompt.size(); ++position) {
+      worst = std::max(worst, oracle::relative_error(logits[position], golden.logits_at(position)));
+    }
+    RecordProperty("error_" + std::string(length), std::to_string(worst));
+    std::printf("%s %s: error %.2e\n", GetParam().c_str(), std::string(length).c_str(), worst);
+    EXPECT_LT(worst, 1e-5) << length;
+    for (std::size_t i = 0; i < golden.greedy.size(); ++i) {
+      const auto& row = logits[golden.prompt.size() - 1 + i];
+      const auto best = std::max_element(row.begin(), row.end()) - row.begin();
+      const bool decided = best == golden.greedy[i] || golden.gaps[i] < 1e-3F;
+      EXPECT_TRUE(decided) << length << " token " << i << ": " << best << ", golden "
+                           << golden.greedy[i] << " by " << golden.gaps[i];
+    }
+  }
+}
+
+std::string test_name(const testing::TestParamInfo<std::string>& info) {
+  std::string name = info.param;
+  std::replace(name.begin(), name.end(), '-', '_');
+  return name;
+}
+
+INSTANTIATE_TEST_SUITE_P(TinyCheckpoints, OracleAgainstGolden,
+                         testing::ValuesIn(test::tiny_checkpoint_names()), test_name);
+
+}  // namespace
+}  // namespace latentd
