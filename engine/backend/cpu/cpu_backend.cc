@@ -1,0 +1,133 @@
+#include "engine/backend/cpu/cpu_backend.h"
+
+#include <spdlog/fmt/fmt.h>
+#include <sys/mman.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <utility>
+
+#include "engine/backend/cpu/cpu_context.h"
+#include "engine/backend/cpu/cpu_ops.h"
+
+namespace latentd {
+namespace {
+
+constexpr int kMaxThreads = 1024;
+
+// Large buffers are mapped: zero pages cost nothing until they are touched.
+class CpuBuffer final : public Buffer {
+ public:
+  static constexpr std::size_t kMapFrom = std::size_t{1} << 20;
+  static constexpr std::size_t kAlignment = 64;
+
+  static Result<std::unique_ptr<Buffer>> make(std::size_t bytes, std::string_view purpose) {
+    const std::size_t size = (bytes + kAlignment - 1) / kAlignment * kAlignment;
+    void* data = nullptr;
+    if (size >= kMapFrom) {
+      data = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+      if (data == MAP_FAILED) data = nullptr;
+      if (data != nullptr) madvise(data, size, MADV_HUGEPAGE);  // a wish, not a need
+    } else {
+      data = std::aligned_alloc(kAlignment, size == 0 ? kAlignment : size);
+      if (data != nullptr) std::memset(data, 0, size);
+    }
+    if (data == nullptr) {
+      return Status(StatusCode::kResourceExhausted,
+                    fmt::format("{}: cannot allocate {} bytes of memory: {}", purpose, bytes,
+                                std::strerror(errno)));
+    }
+    return std::unique_ptr<Buffer>(new CpuBuffer(data, bytes, size));
+  }
+
+  ~CpuBuffer() override {
+    if (reserved_ >= kMapFrom) {
+      munmap(data_, reserved_);
+    } else {
+      std::free(data_);
+    }
+  }
+
+  CpuBuffer(const CpuBuffer&) = delete;
+  CpuBuffer& operator=(const CpuBuffer&) = delete;
+
+  void* data() override { return data_; }
+  std::size_t size() const override { return size_; }
+
+ private:
+  CpuBuffer(void* data, std::size_t size, std::size_t reserved)
+      : data_(data), size_(size), reserved_(reserved) {}
+
+  void* data_;
+  std::size_t size_;
+  std::size_t reserved_;
+};
+
+class CpuBackend final : public Backend {
+ public:
+  explicit CpuBackend(int threads) : context_(threads) {}
+
+  std::string_view name() const override { return "cpu"; }
+  DType activation_dtype() const override { return DType::kF32; }
+
+  Result<std::unique_ptr<Buffer>> allocate(MemoryKind /*kind*/, std::size_t bytes,
+                                           std::string_view purpose) override {
+    return CpuBuffer::make(bytes, purpose);
+  }
+  Result<TensorView> upload(const TensorView& host) override { return host; }
+
+  void copy_in(void* device, const void* staging, std::size_t bytes) override {
+    if (bytes > 0) std::memcpy(device, staging, bytes);
+  }
+  void copy_out(void* staging, const void* device, std::size_t bytes) override {
+    if (bytes > 0) std::memcpy(staging, device, bytes);
+  }
+
+  Fence record() override { return {++last_fence_}; }
+  Status wait(Fence /*fence*/) override { return ok_status(); }
+  Status run(const BucketKey& /*key*/, const std::function<void()>& body) override {
+    body();
+    return ok_status();
+  }
+
+  void prepare(const PrepareParams& params) override { cpu::prepare(context_, params); }
+  void embed(const EmbedParams& params) override { cpu::embed(context_, params); }
+  void rms_norm(const RmsNormParams& params) override { cpu::rms_norm(context_, params); }
+  void linear(const LinearParams& params) override { cpu::linear(context_, params); }
+  void rope_append(const RopeAppendParams& params) override { cpu::rope_append(context_, params); }
+  void absorb_query(const AbsorbQueryParams& params) override {
+    cpu::absorb_query(context_, params);
+  }
+  void absorbed_attention(const AbsorbedAttentionParams& params) override {
+    cpu::absorbed_attention(context_, params);
+  }
+  void project_value(const ProjectValueParams& params) override {
+    cpu::project_value(context_, params);
+  }
+  void expanded_attention(const ExpandedAttentionParams& params) override {
+    cpu::expanded_attention(context_, params);
+  }
+  void mlp(const MlpParams& params) override { cpu::mlp(context_, params); }
+  void route(const RouteParams& params) override { cpu::route(context_, params); }
+  void experts(const ExpertsParams& params) override { cpu::experts(context_, params); }
+  void gather(const GatherParams& params) override { cpu::gather(context_, params); }
+  void sample(const SampleParams& params) override { cpu::sample(context_, params); }
+
+ private:
+  cpu::CpuContext context_;
+  std::uint64_t last_fence_ = 0;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Backend>> make_cpu_backend(const CpuBackendOptions& options) {
+  if (options.threads < 0 || options.threads > kMaxThreads) {
+    return invalid_argument("cpu-threads", fmt::format("must be between 0 and {}, got {}",
+                                                       kMaxThreads, options.threads));
+  }
+  const int threads = options.threads == 0 ? usable_cpu_count() : options.threads;
+  return std::unique_ptr<Backend>(std::make_unique<CpuBackend>(threads));
+}
+
+}  // namespace latentd
