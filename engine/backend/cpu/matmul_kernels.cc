@@ -52,7 +52,7 @@ HWY_NOINLINE void dot_tile(const DotProduct& p, int first_row, const T* const* w
     for (int r = 0; r < kRows; ++r) xv[r] = hn::LoadU(df, x[r] + k);
 #pragma GCC unroll 8
     for (int c = 0; c < kColumns; ++c) {
-      if constexpr (kRows <= 2) hwy::Prefetch(w[c] + k + ahead);
+      if constexpr (kRows <= 2) __builtin_prefetch(w[c] + k + ahead);
       fma_outer(acc, xv, load_vector(df, w[c] + k), c);
     }
   }

@@ -1,0 +1,65 @@
+// A paged latent cache for tests: pages in random order, everything unused poisoned.
+#pragma once
+
+#include <cstdint>
+#include <random>
+#include <vector>
+
+#include "engine/backend/op_params.h"
+#include "tests/conformance/device.h"
+
+namespace latentd::conformance {
+
+struct CacheOptions {
+  int page_tokens = 64;
+  int num_layers = 2;  // the layer under test is the last one
+};
+
+class PagedCache {
+ public:
+  // lengths[slot] tokens can be stored for each slot. Every byte of the pool is a NaN pattern, and
+  // page-table entries past a slot's end are wild.
+  PagedCache(Device& device, std::mt19937_64& random, const MlaGeometry& geometry, DType dtype,
+             const std::vector<int>& lengths, const CacheOptions& options = {});
+
+  // The row of `position` becomes `values` [latent_dim], rounded to the cache's dtype.
+  void set(int slot, int position, std::span<const float> values);
+  // Copies what was set to the device.
+  void flush();
+
+  CacheView view() const;
+  // The row as the device holds it now.
+  std::vector<double> device_row(int slot, int position);
+
+  const std::int32_t* page_table() const { return device_table_; }
+  int max_pages() const { return max_pages_; }
+  int num_slots() const { return num_slots_; }
+
+ private:
+  std::size_t row_offset(int slot, int position) const;
+
+  Device& device_;
+  MlaGeometry geometry_;
+  DType dtype_;
+  CacheOptions options_;
+  int num_slots_ = 0;
+  int max_pages_ = 0;
+  int num_pages_ = 0;
+  std::size_t page_stride_ = 0;
+  std::size_t layer_offset_ = 0;
+  std::vector<std::int32_t> table_;
+  std::vector<std::byte> pool_;
+  void* device_pool_ = nullptr;
+  std::int32_t* device_table_ = nullptr;
+};
+
+// Rows of a step and the arrays that describe them, in device memory.
+struct StepRow {
+  int slot;
+  int start;
+  int count;
+};
+BatchView make_batch(Device& device, const PagedCache& cache, const std::vector<StepRow>& rows,
+                     const std::vector<TokenId>& tokens = {});
+
+}  // namespace latentd::conformance
