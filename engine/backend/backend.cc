@@ -15,7 +15,7 @@ void Backend::attention_block(const AttentionBlockParams& p) {
   } else {
     linear({s.normed, w.q_a, s.q_a, num_tokens});
     rms_norm({s.q_a, w.q_a_norm, s.q_a, num_tokens, g.q_lora_rank, g.q_lora_rank, g.q_lora_rank,
-              g.norm_eps});
+              g.latent_norm_eps});
     linear({s.q_a, w.q_b, s.q, num_tokens});
   }
   linear({s.normed, w.kv_a, s.kv_a, num_tokens});

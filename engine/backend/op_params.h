@@ -60,7 +60,8 @@ struct MlaGeometry {
   std::int32_t v_dim = 0;
   std::int32_t hidden_size = 0;
   float softmax_scale = 0.0F;
-  float norm_eps = 0.0F;
+  float norm_eps = 0.0F;          // of the norms of the hidden state
+  float latent_norm_eps = 1e-6F;  // of q_a_norm and kv_a_norm (ModelConfig::latent_norm_eps)
   bool rope_interleaved = true;
 
   std::int32_t qk_dim() const { return nope_dim + rope_dim; }
@@ -296,9 +297,11 @@ struct LogitEdit {
 };
 
 struct SampleOutcome {
-  TokenId token = -1;       // -1 when the row failed
-  float logprob = 0.0F;     // of `token` under softmax(logits as the model gave them)
-  std::int32_t finite = 1;  // 0: the logits held a NaN or an infinity, and nothing was drawn
+  TokenId token = -1;    // -1 when the row failed
+  float logprob = 0.0F;  // of `token` under softmax(logits as the model gave them)
+  // 0: nothing was drawn, because the logits held a NaN or an infinity, or because edits and mask
+  // left no token to draw.
+  std::int32_t finite = 1;
   std::int32_t num_top = 0;
   TokenId top_tokens[kMaxTopLogprobs] = {};  // most likely first; ties by lower id
   float top_logprobs[kMaxTopLogprobs] = {};
@@ -316,8 +319,9 @@ struct SampleParams {
   const std::uint32_t* masks = nullptr;  // [masks, mask_words]
   std::int32_t mask_words = 0;
   const LogitEdit* edits = nullptr;
-  std::uint16_t* token_counts =
-      nullptr;  // [slots, vocab]; rows with penalties read it, every draw is counted
+  // [slots, vocab]; rows with penalties read it, every draw is counted. The counts of generated
+  // tokens stop at their highest value.
+  std::uint16_t* token_counts = nullptr;
   TokenId* last_tokens = nullptr;     // [slots]: receives every draw
   SampleOutcome* outcomes = nullptr;  // [num_rows]
 };

@@ -44,7 +44,7 @@ void append_token(const RopeAppendParams& p, int t, const float* norm_weight, fl
   }
 
   const float* kv_a = static_cast<const float*>(p.kv_a) + static_cast<std::size_t>(t) * latent_dim;
-  rms_norm_row(kv_a, norm_weight, row, kv_lora, g.norm_eps);
+  rms_norm_row(kv_a, norm_weight, row, kv_lora, g.latent_norm_eps);
   std::copy(kv_a + kv_lora, kv_a + latent_dim, row + kv_lora);
   rotate(row + kv_lora, cosine, sine, g.rope_dim, g.rope_interleaved);
   store_from_f32(
