@@ -46,6 +46,50 @@ TEST_P(OracleAgainstGolden, AgreesAtEveryPositionAndOnGreedyContinuations) {
   }
 }
 
+struct Mutation {
+  std::string_view name;
+  std::string_view checkpoint;
+  void (*apply)(ModelConfig&);
+};
+
+// Every mistake that a variant invites must show: otherwise the golden data proves nothing.
+TEST(Golden, ShowsEveryMistakeInTheConfig) {
+  const Mutation mutations[] = {
+      {"softmax scale without mscale", "v2-yarn-bf16",
+       [](ModelConfig& c) { c.rope.mscale = c.rope.mscale_all_dim = 0.0; }},
+      {"magnitude of cos and sin", "v2-grouped-yarn-fp32",
+       [](ModelConfig& c) { c.rope.mscale = c.rope.mscale_all_dim; }},
+      {"no yarn", "v3-grouped-yarn-fp32", [](ModelConfig& c) { c.rope.kind = RopeKind::kPlain; }},
+      {"halved rotation", "v2-greedy-fp32", [](ModelConfig& c) { c.rope.interleaved = false; }},
+      {"theta", "v3-one-group-fp32", [](ModelConfig& c) { c.rope.theta = 10000.0; }},
+      {"group score of V3 on V2", "v2-grouped-yarn-fp32",
+       [](ModelConfig& c) { c.moe.selection = ExpertSelection::kGroupLimitedTop2; }},
+      {"group score of V2 on V3", "v3-grouped-bf16",
+       [](ModelConfig& c) { c.moe.selection = ExpertSelection::kGroupLimitedMax; }},
+      {"no groups", "v3-grouped-yarn-fp32", [](ModelConfig& c) { c.moe.num_groups = 1; }},
+      {"weights normalised", "v2-greedy-fp32",
+       [](ModelConfig& c) { c.moe.normalize_weights = true; }},
+      {"weights not normalised", "v3-one-group-fp32",
+       [](ModelConfig& c) { c.moe.normalize_weights = false; }},
+      {"weight scale", "v2-grouped-yarn-fp32", [](ModelConfig& c) { c.moe.weight_scale = 1.0F; }},
+  };
+  for (const Mutation& mutation : mutations) {
+    const auto directory = test::tiny_checkpoint(mutation.checkpoint);
+    auto config = load_model_config(directory);
+    ASSERT_TRUE(config.ok()) << config.status().to_string();
+    const auto checkpoint = Checkpoint::open(directory, *config);
+    ASSERT_TRUE(checkpoint.ok()) << checkpoint.status().to_string();
+    const test::GoldenRun golden = test::load_golden(mutation.checkpoint, "short");
+    mutation.apply(*config);
+    const auto logits = oracle::forward(*config, checkpoint->weights(), golden.prompt);
+    double worst = 0.0;
+    for (std::size_t position = 0; position < logits.size(); ++position) {
+      worst = std::max(worst, oracle::relative_error(logits[position], golden.logits_at(position)));
+    }
+    EXPECT_GT(worst, 1e-2) << mutation.name;
+  }
+}
+
 std::string test_name(const testing::TestParamInfo<std::string>& info) {
   std::string name = info.param;
   std::replace(name.begin(), name.end(), '-', '_');
