@@ -105,9 +105,13 @@ class Scheduler {
 
   static Status validate(const SchedulerOptions& options);
 
-  // Takes a request into the waiting queue. kInvalidArgument when it could never run: an empty
-  // prompt, prompt and max_new_tokens beyond max_model_len, or more pages than the whole cache has
-  // (the message gives both numbers). kAlreadyExists for an id that is alive.
+  // kInvalidArgument when the request could never run: an empty prompt, prompt and max_new_tokens
+  // beyond max_model_len, or more pages than the whole cache has (the message gives both numbers).
+  // Reads only what never changes: any thread may ask.
+  Status check(const Request& request) const;
+
+  // Takes a request into the waiting queue. Errors of check(); kAlreadyExists for an id that is
+  // alive or of which something is still in flight.
   Status submit(std::unique_ptr<Request> request, TimePoint now);
 
   // Ends a request in whatever state it is; unknown or finished ids are ignored. kFinished follows
@@ -124,8 +128,8 @@ class Scheduler {
   // Moves the events since the last call to the end of `out`.
   void drain_events(std::vector<Event>& out);
 
-  // When schedule or expiry may have work that no submit or commit brings: the earliest deadline or
-  // the end of a pass limit; kNever when there is none.
+  // When schedule may have work that no submit or commit brings: the earliest deadline; kNever when
+  // there is none. (The end of a pass limit only holds others back, so it needs no wake-up.)
   TimePoint next_wakeup() const;
 
   // The request that runs in `slot`, for its constraint. Null when the slot's sequence is retiring.

@@ -1,0 +1,60 @@
+#include "scheduler/batch_plan.h"
+
+#include <spdlog/fmt/fmt.h>
+
+#include <iterator>
+
+namespace latentd {
+namespace {
+
+const char* logits_name(LogitsWanted logits) {
+  switch (logits) {
+    case LogitsWanted::kNone:
+      return "none";
+    case LogitsWanted::kLast:
+      return "last";
+    case LogitsWanted::kAll:
+      return "all";
+  }
+  return "?";
+}
+
+}  // namespace
+
+void BatchPlan::clear() {
+  step = 0;
+  starts.clear();
+  page_changes.clear();
+  rows.clear();
+  tokens.clear();
+  pages.clear();
+}
+
+std::string BatchPlan::to_string() const {
+  std::string text = fmt::format("step {}: {} tokens in {} rows", step, num_tokens(), rows.size());
+  auto out = std::back_inserter(text);
+  for (const SlotStart& start : starts) {
+    fmt::format_to(out, "\n  start slot {} generated {}", start.slot.value(), start.num_generated);
+  }
+  for (const PageTableChange& change : page_changes) {
+    fmt::format_to(out, "\n  pages slot {} from {}:", change.slot.value(), change.first_index);
+    for (std::int32_t i = 0; i < change.num_pages; ++i) {
+      fmt::format_to(out, " {}", pages[static_cast<std::size_t>(change.first_page + i)].value());
+    }
+  }
+  for (const PlanRow& row : rows) {
+    fmt::format_to(out, "\n  row slot {} tokens {}..{} logits {}{}{}", row.slot.value(), row.start,
+                   row.start + row.count - 1, logits_name(row.logits),
+                   row.samples ? " samples" : "", row.pending_token ? " pending" : "");
+  }
+  return text;
+}
+
+void StepResult::clear() {
+  step = 0;
+  rows.clear();
+  prompt_logprobs.clear();
+  top_logprobs.clear();
+}
+
+}  // namespace latentd
