@@ -225,6 +225,18 @@ void Scheduler::cancel(RequestId id, FinishReason reason, TimePoint now) {
   state_->finish(sequence, reason, now, -1, std::move(error));
 }
 
+void Scheduler::cancel_all(FinishReason reason, const Status& error, TimePoint now) {
+  std::vector<Sequence*> alive;
+  for (const auto& [id, sequence] : state_->sequences) {
+    if (sequence->state != SequenceState::kRetiring) alive.push_back(sequence.get());
+  }
+  std::sort(alive.begin(), alive.end(),
+            [](const Sequence* a, const Sequence* b) { return a->arrival < b->arrival; });
+  for (Sequence* sequence : alive) {
+    state_->finish(*sequence, reason, now, -1, reason == FinishReason::kError ? error : Status());
+  }
+}
+
 bool Scheduler::schedule(TimePoint now, BatchPlan& plan) { return state_->plan(now, plan); }
 
 void Scheduler::commit(const StepResult& result, TimePoint now) { state_->commit(result, now); }

@@ -118,6 +118,10 @@ class Scheduler {
   // at once, the pages within pipeline_depth commits.
   void cancel(RequestId id, FinishReason reason, TimePoint now);
 
+  // Ends every request that is alive, in order of arrival, as `cancel` does; `error` goes into the
+  // events when `reason` is kError. For the end of an engine, wanted or not.
+  void cancel_all(FinishReason reason, const Status& error, TimePoint now);
+
   // Fills `plan` (cleared first) with the next step. False when there is nothing to compute now.
   // REQUIRES: fewer than pipeline_depth plans are uncommitted.
   bool schedule(TimePoint now, BatchPlan& plan);
