@@ -1,0 +1,276 @@
+#include "engine/engine.h"
+
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <atomic>
+#include <mutex>
+#include <thread>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "base/mailbox.h"
+#include "engine/backend/cpu/cpu_backend.h"
+#include "engine/memory_plan.h"
+#include "engine/model/weight_binder.h"
+#include "engine/model_runner.h"
+#include "engine/step_loop.h"
+#include "kvcache/block_manager.h"
+
+namespace latentd {
+namespace {
+
+// From a step whose row needs fewer tokens than this, absorbed attention is the cheaper form on the
+// CPU.
+constexpr int kExpandedMinTokens = 256;
+// How long the engine thread sleeps at most, so that its heartbeat stays fresh.
+constexpr Duration kHeartbeat = std::chrono::seconds(1);
+
+struct Cancel {
+  RequestId id;
+  FinishReason reason;
+};
+using Message = std::variant<std::unique_ptr<Request>, Cancel>;
+
+Result<std::unique_ptr<Backend>> make_backend(const EngineOptions& options) {
+  if (options.device != Device::kCpu) {
+    return Status(StatusCode::kUnimplemented, "this build has no CUDA backend");
+  }
+  return make_cpu_backend({.threads = options.cpu_threads});
+}
+
+SchedulerOptions scheduler_options(const EngineOptions& options, const MemoryPlan& plan) {
+  SchedulerOptions scheduler;
+  scheduler.max_num_seqs = plan.max_num_seqs;
+  scheduler.max_num_batched_tokens = plan.max_num_batched_tokens;
+  scheduler.max_model_len = plan.max_model_len;
+  scheduler.pipeline_depth = plan.pipeline_depth;
+  scheduler.prefix_cache = options.prefix_cache;
+  scheduler.overcommit = options.overcommit;
+  return scheduler;
+}
+
+RunnerOptions runner_options(const EngineOptions& options, const MemoryPlan& plan) {
+  RunnerOptions runner;
+  runner.max_num_seqs = plan.max_num_seqs;
+  runner.max_num_batched_tokens = plan.max_num_batched_tokens;
+  runner.max_model_len = plan.max_model_len;
+  runner.num_pages = plan.num_pages;
+  runner.expanded_min_tokens = options.batch_invariant ? 0 : kExpandedMinTokens;
+  return runner;
+}
+
+EngineInfo engine_info(const ModelConfig& config, const Checkpoint& checkpoint,
+                       const MemoryPlan& plan, const Backend& backend) {
+  EngineInfo info;
+  info.device = backend.name();
+  info.activation_dtype = backend.activation_dtype();
+  info.kv_cache_dtype = plan.layout.planes().front().dtype;
+  info.max_model_len = plan.max_model_len;
+  info.max_num_seqs = plan.max_num_seqs;
+  info.max_num_batched_tokens = plan.max_num_batched_tokens;
+  info.page_tokens = plan.layout.page_tokens();
+  info.num_pages = plan.num_pages;
+  info.kv_bytes_per_token = plan.layout.bytes_per_token();
+  info.mha_kv_bytes_per_token = mha_bytes_per_token(config, info.kv_cache_dtype);
+  info.weight_bytes = checkpoint.weight_bytes();
+  return info;
+}
+
+}  // namespace
+
+struct Engine::State {
+  // Fixed after load; order matters: what is declared later is destroyed first.
+  ModelConfig config;
+  GenerationDefaults defaults;
+  EngineInfo info;
+  Checkpoint checkpoint;
+  std::unique_ptr<Backend> backend;
+  std::unique_ptr<ModelRunner> runner;
+  BlockManager blocks;
+  Scheduler scheduler;
+  EventSink sink;
+
+  Mailbox<Message> mailbox;
+  std::atomic<bool> healthy{true};
+  std::once_flag stopped;
+
+  mutable std::mutex stats_mutex;
+  EngineStats stats;  // guarded by stats_mutex
+
+  // Engine thread only.
+  StepLoop loop;
+  std::vector<Event> events;
+  std::vector<Message> messages;
+  double step_seconds = 0.0;
+
+  std::thread thread;
+
+  State(ModelConfig config_arg, GenerationDefaults defaults_arg, EngineInfo info_arg,
+        Checkpoint checkpoint_arg, std::unique_ptr<Backend> backend_arg,
+        std::unique_ptr<ModelRunner> runner_arg, const EngineOptions& options,
+        const MemoryPlan& plan, EventSink sink_arg)
+      : config(std::move(config_arg)),
+        defaults(std::move(defaults_arg)),
+        info(std::move(info_arg)),
+        checkpoint(std::move(checkpoint_arg)),
+        backend(std::move(backend_arg)),
+        runner(std::move(runner_arg)),
+        blocks(plan.num_pages, plan.layout.page_tokens()),
+        scheduler(scheduler_options(options, plan), blocks),
+        sink(std::move(sink_arg)),
+        mailbox(options.mailbox_capacity),
+        loop(scheduler, *runner, plan.pipeline_depth) {}
+
+  void run();
+  void receive();
+  void accept(Message& message, TimePoint now);
+  void publish(TimePoint now);
+  void fail(const Status& status);
+  void finish_all(FinishReason reason, const Status& error);
+};
+
+void Engine::State::run() {
+  while (!mailbox.closed()) {
+    receive();
+    const TimePoint begin = steady_now();
+    const Status status = loop.turn();
+    if (!status.ok()) {
+      fail(status);
+      return;
+    }
+    const TimePoint end = steady_now();
+    if (loop.launched_tokens() > 0) step_seconds += to_seconds(end - begin);
+    publish(end);
+  }
+  finish_all(FinishReason::kCancelled,
+             Status(StatusCode::kUnavailable, "the server is shutting down"));
+}
+
+// Takes what arrived; sleeps when there is nothing to compute.
+void Engine::State::receive() {
+  if (loop.idle()) {
+    mailbox.wait_drain(messages, std::min(scheduler.next_wakeup(), steady_now() + kHeartbeat));
+  } else {
+    mailbox.drain(messages);
+  }
+  const TimePoint now = steady_now();
+  for (Message& message : messages) accept(message, now);
+  messages.clear();
+}
+
+void Engine::State::accept(Message& message, TimePoint now) {
+  if (const Cancel* cancel = std::get_if<Cancel>(&message)) {
+    scheduler.cancel(cancel->id, cancel->reason, now);
+    return;
+  }
+  std::unique_ptr<Request>& request = std::get<std::unique_ptr<Request>>(message);
+  const RequestId id = request->id;
+  if (Status status = scheduler.submit(std::move(request), now); !status.ok()) {
+    Event& event = events.emplace_back();
+    event.kind = Event::Kind::kFinished;
+    event.request = id;
+    event.time = now;
+    event.reason = FinishReason::kError;
+    event.error = std::move(status);
+  }
+}
+
+void Engine::State::publish(TimePoint now) {
+  scheduler.drain_events(events);
+  if (!events.empty()) sink(events);
+  events.clear();
+  SchedulerStats snapshot = scheduler.stats();
+  std::lock_guard lock(stats_mutex);
+  stats.scheduler = snapshot;
+  stats.heartbeat = now;
+  stats.step_seconds_total = step_seconds;
+  stats.steps = snapshot.steps;
+  if (loop.launched_tokens() > 0) stats.last_step_tokens = loop.launched_tokens();
+}
+
+// A fault of the device: everything in flight ends with a retryable error, and nothing is taken any
+// more.
+void Engine::State::fail(const Status& status) {
+  spdlog::critical("engine failed: {}", status.to_string());
+  healthy.store(false);
+  mailbox.close();
+  finish_all(FinishReason::kError,
+             Status(StatusCode::kUnavailable, "the engine failed; retry elsewhere"));
+}
+
+// The last thing that the engine thread does: whoever still waits for an event gets it.
+void Engine::State::finish_all(FinishReason reason, const Status& error) {
+  mailbox.drain(messages);
+  const TimePoint now = steady_now();
+  for (Message& message : messages) accept(message, now);
+  scheduler.cancel_all(reason, error, now);
+  publish(now);
+}
+
+Engine::Engine(std::unique_ptr<State> state) : state_(std::move(state)) {}
+Engine::~Engine() { stop(); }
+
+Result<std::unique_ptr<Engine>> Engine::load(const std::filesystem::path& model_dir,
+                                             const EngineOptions& options, EventSink sink) {
+  const TimePoint begin = steady_now();
+  LATENTD_ASSIGN_OR_RETURN(ModelConfig config, load_model_config(model_dir));
+  LATENTD_ASSIGN_OR_RETURN(GenerationDefaults defaults, load_generation_defaults(model_dir));
+  LATENTD_ASSIGN_OR_RETURN(const MemoryPlan plan,
+                           plan_memory(config, options, cpu_cache_budget(memory_limit_bytes())));
+  LATENTD_ASSIGN_OR_RETURN(Checkpoint checkpoint, Checkpoint::open(model_dir, config));
+  LATENTD_ASSIGN_OR_RETURN(std::unique_ptr<Backend> backend, make_backend(options));
+  LATENTD_ASSIGN_OR_RETURN(std::unique_ptr<ModelRunner> runner,
+                           ModelRunner::create(*backend, config, checkpoint.weights(), plan.layout,
+                                               runner_options(options, plan)));
+  EngineInfo info = engine_info(config, checkpoint, plan, *backend);
+  info.load_time = steady_now() - begin;
+  auto state = std::make_unique<State>(std::move(config), std::move(defaults), std::move(info),
+                                       std::move(checkpoint), std::move(backend), std::move(runner),
+                                       options, plan, std::move(sink));
+  state->thread = std::thread([raw = state.get()] { raw->run(); });
+  return std::unique_ptr<Engine>(new Engine(std::move(state)));
+}
+
+Status Engine::submit(std::unique_ptr<Request> request) {
+  const SamplingParams& sampling = request->sampling;
+  const std::size_t edits = sampling.logit_bias.size() + sampling.banned_until_min_tokens.size();
+  if (edits > ModelRunner::kMaxLogitEdits) {
+    return invalid_argument("logit_bias", fmt::format("at most {} biased or banned tokens, got {}",
+                                                      ModelRunner::kMaxLogitEdits, edits));
+  }
+  LATENTD_RETURN_IF_ERROR(state_->scheduler.check(*request));
+  if (state_->mailbox.try_push(std::move(request))) return ok_status();
+  if (state_->mailbox.closed()) {
+    return {StatusCode::kUnavailable, "the engine is not running; retry elsewhere"};
+  }
+  return {StatusCode::kResourceExhausted, "too many requests are waiting; retry later"};
+}
+
+void Engine::cancel(RequestId id, FinishReason reason) {
+  state_->mailbox.push_always(Cancel{id, reason});
+}
+
+const ModelConfig& Engine::config() const { return state_->config; }
+const GenerationDefaults& Engine::generation_defaults() const { return state_->defaults; }
+const EngineInfo& Engine::info() const { return state_->info; }
+bool Engine::healthy() const { return state_->healthy.load(); }
+
+EngineStats Engine::stats() const {
+  EngineStats stats;
+  {
+    std::lock_guard lock(state_->stats_mutex);
+    stats = state_->stats;
+  }
+  return stats;
+}
+
+void Engine::stop() {
+  std::call_once(state_->stopped, [this] {
+    state_->mailbox.close();
+    if (state_->thread.joinable()) state_->thread.join();
+  });
+}
+
+}  // namespace latentd

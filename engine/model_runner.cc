@@ -1,0 +1,366 @@
+#include "engine/model_runner.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "base/check.h"
+#include "engine/forward.h"
+#include "engine/runner_memory.h"
+#include "engine/upload_weights.h"
+#include "scheduler/request.h"
+
+namespace latentd {
+namespace {
+
+constexpr std::int32_t kForwardPhase = 0;
+constexpr std::int32_t kSamplePhase = 1;
+constexpr float kBanned = -std::numeric_limits<float>::infinity();
+
+template <typename T>
+T* pointer(const std::unique_ptr<Buffer>& buffer) {
+  return static_cast<T*>(buffer->data());
+}
+
+}  // namespace
+
+struct ModelRunner::State {
+  Backend& backend;
+  ModelConfig config;
+  CacheLayout layout;
+  RunnerOptions options;
+  ModelWeights weights;  // device views
+  RunnerMemory memory;
+  std::int32_t max_pages;
+  std::size_t mask_words;                     // of one row's mask
+  std::vector<std::uint32_t> allowed_mask;    // [mask_words], scratch
+  std::vector<const Request*> slot_requests;  // [slots]
+  std::size_t count_rows_staged = 0;          // since the device was last waited for
+  std::uint64_t next_forward = 0;             // steps launched; also picks the ring's entry
+  std::uint64_t next_wait = 0;                // steps waited for
+
+  State(Backend& backend_arg, const ModelConfig& config_arg, const CacheLayout& layout_arg,
+        const RunnerOptions& options_arg, ModelWeights weights_arg, RunnerMemory memory_arg)
+      : backend(backend_arg),
+        config(config_arg),
+        layout(layout_arg),
+        options(options_arg),
+        weights(std::move(weights_arg)),
+        memory(std::move(memory_arg)),
+        max_pages(layout.pages_for_tokens(options.max_model_len)),
+        mask_words((static_cast<std::size_t>(config.vocab_size) + 31) / 32),
+        allowed_mask(mask_words),
+        slot_requests(static_cast<std::size_t>(options.max_num_seqs), nullptr) {}
+
+  StepBuffers& launched() { return memory.ring[(next_forward - 1) % 2]; }
+
+  void start_slot(const SlotStart& start, const BatchPlan& plan);
+  void stage_row(const PlanRow& row, const BatchPlan& plan, StepBuffers& step);
+  void stage_logits(const PlanRow& row, std::int32_t first_token, StepBuffers& step);
+  BatchView batch_view(const StepBuffers& step) const;
+  bool all_rows_expand(const StepBuffers& step) const;
+  void stage_sampling(const Request& request, SampleRow& row, StepBuffers& step);
+  void stage_mask(const Request& request, SampleRow& row, StepBuffers& step);
+  void sample_slice(const StepBuffers& step, std::int32_t first, std::int32_t count);
+  static void read_outcome(const SampleOutcome& outcome, StepResult& result, TokenOutcome& out);
+};
+
+// Zeroes the slot's token counts and fills in what its sequence already holds, when its sampler
+// will look at them.
+void ModelRunner::State::start_slot(const SlotStart& start, const BatchPlan& plan) {
+  const Request& request = *start.request;
+  slot_requests[start.slot.index()] = &request;
+  if (!request.sampling.has_penalties()) return;
+
+  if (count_rows_staged == RunnerMemory::kCountRows) {
+    // A fault here is sticky: run() of the step reports it.
+    (void)backend.wait(backend.record());
+    count_rows_staged = 0;
+  }
+  const auto vocab = static_cast<std::size_t>(config.vocab_size);
+  auto* counts = pointer<std::uint16_t>(memory.count_staging) + count_rows_staged * vocab;
+  ++count_rows_staged;
+  std::fill_n(counts, vocab, std::uint16_t{0});
+  for (std::int32_t i = 0; i < start.num_generated; ++i) {
+    const TokenId token = plan.tokens[static_cast<std::size_t>(start.first_generated + i)];
+    std::uint16_t& count = counts[token];
+    if (count < kInPrompt - 1) ++count;
+  }
+  for (const TokenId token : request.prompt) counts[token] |= kInPrompt;
+  backend.copy_in(pointer<std::uint16_t>(memory.token_counts) + start.slot.index() * vocab, counts,
+                  vocab * sizeof(std::uint16_t));
+}
+
+void ModelRunner::State::stage_row(const PlanRow& row, const BatchPlan& plan, StepBuffers& step) {
+  const auto first_token = static_cast<std::int32_t>(step.tokens.size());
+  const auto count = static_cast<std::size_t>(row.count);
+  step.rows.push_back({row.slot.value(), first_token, row.count, row.start});
+  const std::span<TokenId> tokens = step.tokens.extend(count);
+  const std::span<std::int32_t> positions = step.positions.extend(count);
+  const std::span<std::int32_t> slots = step.token_slots.extend(count);
+  for (std::size_t i = 0; i < count; ++i) {
+    tokens[i] = row.pending_token ? -1 : plan.tokens[static_cast<std::size_t>(row.first_token) + i];
+    positions[i] = row.start + static_cast<std::int32_t>(i);
+    slots[i] = row.slot.value();
+  }
+  stage_logits(row, first_token, step);
+}
+
+// One row of logits for every prompt token whose logprob is wanted, and one for the draw.
+void ModelRunner::State::stage_logits(const PlanRow& row, std::int32_t first_token,
+                                      StepBuffers& step) {
+  const Request& request = *slot_requests[row.slot.index()];
+  RowLogits logits;
+  logits.first_target = static_cast<std::int32_t>(step.sample_rows.size());
+  if (row.logits == LogitsWanted::kAll) {
+    const auto prompt_size = static_cast<std::int32_t>(request.prompt.size());
+    logits.num_targets = std::clamp(prompt_size - 1 - row.start, 0, row.count);
+    for (std::int32_t i = 0; i < logits.num_targets; ++i) {
+      SampleRow target;
+      target.slot = row.slot.value();
+      target.position = row.start + i + 1;
+      target.target = request.prompt[static_cast<std::size_t>(target.position)];
+      target.num_top = request.sampling.num_top_logprobs;
+      step.logit_tokens.push_back(first_token + i);
+      step.sample_rows.push_back(target);
+    }
+  }
+  if (row.samples) {
+    LATENTD_CHECK(row.logits != LogitsWanted::kNone, "a row that samples needs logits");
+    SampleRow draw;
+    draw.slot = row.slot.value();
+    draw.position = row.start + row.count;
+    logits.sample = static_cast<std::int32_t>(step.sample_rows.size());
+    step.logit_tokens.push_back(first_token + row.count - 1);
+    step.sample_rows.push_back(draw);
+  }
+  step.row_logits.push_back(logits);
+}
+
+BatchView ModelRunner::State::batch_view(const StepBuffers& step) const {
+  BatchView batch;
+  batch.num_tokens = static_cast<std::int32_t>(step.tokens.size());
+  batch.num_rows = static_cast<std::int32_t>(step.rows.size());
+  batch.tokens = step.tokens.device();
+  batch.positions = step.positions.device();
+  batch.token_slots = step.token_slots.device();
+  batch.rows = step.rows.device();
+  batch.page_table = pointer<std::int32_t>(memory.page_table);
+  batch.max_pages = max_pages;
+  return batch;
+}
+
+bool ModelRunner::State::all_rows_expand(const StepBuffers& step) const {
+  if (options.expanded_min_tokens == 0) return false;
+  const std::span<RowView> rows = step.rows.host().first(step.rows.size());
+  return std::all_of(rows.begin(), rows.end(), [this](const RowView& row) {
+    return row.count >= options.expanded_min_tokens;
+  });
+}
+
+// What a draw needs to know of its request, at the time of the draw: constraints have seen all
+// earlier tokens.
+void ModelRunner::State::stage_sampling(const Request& request, SampleRow& row, StepBuffers& step) {
+  const SamplingParams& sampling = request.sampling;
+  row.num_top = sampling.num_top_logprobs;
+  row.top_k = sampling.top_k;
+  row.temperature = sampling.temperature;
+  row.top_p = sampling.top_p;
+  row.min_p = sampling.min_p;
+  row.presence_penalty = sampling.presence_penalty;
+  row.frequency_penalty = sampling.frequency_penalty;
+  row.repetition_penalty = sampling.repetition_penalty;
+  row.seed = sampling.seed;
+
+  row.first_edit = static_cast<std::int32_t>(step.edits.size());
+  for (const auto& [token, bias] : sampling.logit_bias) step.edits.push_back({token, bias});
+  const auto generated = row.position - static_cast<std::int32_t>(request.prompt.size());
+  if (generated < request.min_new_tokens) {
+    for (const TokenId token : sampling.banned_until_min_tokens) {
+      step.edits.push_back({token, kBanned});
+    }
+  }
+  row.num_edits = static_cast<std::int32_t>(step.edits.size()) - row.first_edit;
+  stage_mask(request, row, step);
+}
+
+void ModelRunner::State::stage_mask(const Request& request, SampleRow& row, StepBuffers& step) {
+  const std::vector<TokenId>& allowed = request.sampling.allowed_tokens;
+  if (request.constraint == nullptr && allowed.empty()) return;
+  row.mask = static_cast<std::int32_t>(step.masks.size() / mask_words);
+  const std::span<std::uint32_t> words = step.masks.extend(mask_words);
+  std::fill(words.begin(), words.end(), 0U);
+  if (request.constraint != nullptr) request.constraint->fill_mask(words);
+  if (allowed.empty()) return;
+
+  std::fill(allowed_mask.begin(), allowed_mask.end(), 0U);
+  for (const TokenId token : allowed) {
+    const auto bit = static_cast<std::size_t>(token);
+    allowed_mask[bit / 32] |= 1U << (bit % 32);
+  }
+  const bool constrained = request.constraint != nullptr;
+  for (std::size_t word = 0; word < mask_words; ++word) {
+    words[word] = constrained ? words[word] & allowed_mask[word] : allowed_mask[word];
+  }
+}
+
+void ModelRunner::State::sample_slice(const StepBuffers& step, std::int32_t first,
+                                      std::int32_t count) {
+  void* gathered = memory.gathered->data();
+  const std::int32_t hidden = config.hidden_size;
+  auto* logits = pointer<float>(memory.logits);
+  backend.gather(
+      {memory.scratch.hidden, step.logit_tokens.device() + first, gathered, count, hidden});
+  backend.rms_norm(
+      {gathered, weights.final_norm, gathered, count, hidden, hidden, hidden, config.rms_norm_eps});
+  backend.linear(
+      {gathered, weights.lm_head, logits, count, /*accumulate=*/false, /*out_fp32=*/true});
+
+  SampleParams params;
+  params.logits = logits;
+  params.num_rows = count;
+  params.vocab_size = config.vocab_size;
+  params.rows = step.sample_rows.device() + first;
+  params.masks = step.masks.device();
+  params.mask_words = static_cast<std::int32_t>(mask_words);
+  params.edits = step.edits.device();
+  params.token_counts = pointer<std::uint16_t>(memory.token_counts);
+  params.last_tokens = pointer<TokenId>(memory.last_tokens);
+  params.outcomes = step.outcomes.device() + first;
+  backend.sample(params);
+}
+
+void ModelRunner::State::read_outcome(const SampleOutcome& outcome, StepResult& result,
+                                      TokenOutcome& out) {
+  out.token = {outcome.token, outcome.logprob};
+  out.first_top = static_cast<std::int32_t>(result.top_logprobs.size());
+  out.num_top = outcome.num_top;
+  for (std::int32_t i = 0; i < outcome.num_top; ++i) {
+    result.top_logprobs.push_back({outcome.top_tokens[i], outcome.top_logprobs[i]});
+  }
+}
+
+ModelRunner::ModelRunner(std::unique_ptr<State> state) : state_(std::move(state)) {}
+ModelRunner::~ModelRunner() = default;
+
+Result<std::unique_ptr<ModelRunner>> ModelRunner::create(Backend& backend,
+                                                         const ModelConfig& config,
+                                                         const ModelWeights& weights,
+                                                         const CacheLayout& layout,
+                                                         const RunnerOptions& options) {
+  LATENTD_ASSIGN_OR_RETURN(ModelWeights uploaded, upload_weights(backend, weights));
+  LATENTD_ASSIGN_OR_RETURN(RunnerMemory memory,
+                           RunnerMemory::create(backend, config, layout, options));
+  return std::unique_ptr<ModelRunner>(new ModelRunner(std::make_unique<State>(
+      backend, config, layout, options, std::move(uploaded), std::move(memory))));
+}
+
+Status ModelRunner::forward(const BatchPlan& plan) {
+  State& s = *state_;
+  LATENTD_CHECK(s.next_forward - s.next_wait < 2, "two steps are in flight already");
+  StepBuffers& step = s.memory.ring[s.next_forward % 2];
+  ++s.next_forward;
+  step.clear();
+  step.step = plan.step;
+  for (const SlotStart& start : plan.starts) s.start_slot(start, plan);
+  for (const PageTableChange& change : plan.page_changes) {
+    for (std::int32_t i = 0; i < change.num_pages; ++i) {
+      const PageId page = plan.pages[static_cast<std::size_t>(change.first_page + i)];
+      step.updates.push_back({change.slot.value(), change.first_index + i, page.value()});
+    }
+  }
+  for (const PlanRow& row : plan.rows) s.stage_row(row, plan, step);
+
+  step.updates.copy_in(s.backend);
+  step.tokens.copy_in(s.backend);
+  step.positions.copy_in(s.backend);
+  step.token_slots.copy_in(s.backend);
+  step.rows.copy_in(s.backend);
+
+  ForwardParams params;
+  params.config = &s.config;
+  params.weights = &s.weights;
+  params.layout = &s.layout;
+  params.batch = s.batch_view(step);
+  params.cache_pool = s.memory.cache_pool->data();
+  params.num_pages = s.options.num_pages;
+  params.rope_cos = pointer<float>(s.memory.rope_cos);
+  params.rope_sin = pointer<float>(s.memory.rope_sin);
+  params.scratch = s.memory.scratch;
+  params.expanded = s.all_rows_expand(step);
+
+  PrepareParams prepare;
+  prepare.updates = step.updates.device();
+  prepare.num_updates = static_cast<std::int32_t>(step.updates.size());
+  prepare.page_table = pointer<std::int32_t>(s.memory.page_table);
+  prepare.max_pages = s.max_pages;
+  prepare.tokens = step.tokens.device();
+  prepare.token_slots = step.token_slots.device();
+  prepare.last_tokens = pointer<TokenId>(s.memory.last_tokens);
+  prepare.num_tokens = params.batch.num_tokens;
+
+  const BucketKey key{kForwardPhase, params.batch.num_tokens, params.batch.num_rows};
+  return s.backend.run(key, [&] {
+    s.backend.prepare(prepare);
+    latentd::forward(s.backend, params);
+  });
+}
+
+Status ModelRunner::sample(const BatchPlan& plan) {
+  State& s = *state_;
+  StepBuffers& step = s.launched();
+  LATENTD_CHECK(step.step == plan.step, "sample of step {} after forward of step {}", plan.step,
+                step.step);
+  const std::span<SampleRow> rows = step.sample_rows.host().first(step.sample_rows.size());
+  for (const RowLogits& logits : step.row_logits) {
+    if (logits.sample < 0) continue;
+    SampleRow& row = rows[static_cast<std::size_t>(logits.sample)];
+    s.stage_sampling(*s.slot_requests[static_cast<std::size_t>(row.slot)], row, step);
+  }
+  step.logit_tokens.copy_in(s.backend);
+  step.sample_rows.copy_in(s.backend);
+  step.masks.copy_in(s.backend);
+  step.edits.copy_in(s.backend);
+
+  const auto num_rows = static_cast<std::int32_t>(rows.size());
+  const BucketKey key{kSamplePhase, num_rows, 0};
+  LATENTD_RETURN_IF_ERROR(s.backend.run(key, [&] {
+    for (std::int32_t first = 0; first < num_rows; first += kLogitsSlice) {
+      s.sample_slice(step, first, std::min(num_rows - first, kLogitsSlice));
+    }
+  }));
+  step.outcomes.copy_out(s.backend, rows.size());
+  step.done = s.backend.record();
+  return ok_status();
+}
+
+Status ModelRunner::wait(StepResult& result) {
+  State& s = *state_;
+  LATENTD_CHECK(s.next_wait < s.next_forward, "no step is in flight");
+  StepBuffers& step = s.memory.ring[s.next_wait % 2];
+  ++s.next_wait;
+  LATENTD_RETURN_IF_ERROR(s.backend.wait(step.done));
+
+  result.clear();
+  result.step = step.step;
+  const std::span<const SampleOutcome> outcomes = step.outcomes.host();
+  for (const RowLogits& logits : step.row_logits) {
+    RowResult& row = result.rows.emplace_back();
+    row.first_prompt = static_cast<std::int32_t>(result.prompt_logprobs.size());
+    row.num_prompt = logits.num_targets;
+    for (std::int32_t i = 0; i < logits.num_targets; ++i) {
+      const SampleOutcome& outcome = outcomes[static_cast<std::size_t>(logits.first_target + i)];
+      if (outcome.finite == 0) row.status = StatusCode::kInternal;
+      State::read_outcome(outcome, result, result.prompt_logprobs.emplace_back());
+    }
+    if (logits.sample < 0) continue;
+    const SampleOutcome& outcome = outcomes[static_cast<std::size_t>(logits.sample)];
+    if (outcome.finite == 0) row.status = StatusCode::kInternal;
+    row.sampled = row.status == StatusCode::kOk;
+    if (row.sampled) State::read_outcome(outcome, result, row.sample);
+  }
+  return ok_status();
+}
+
+std::size_t ModelRunner::workspace_bytes() const { return state_->memory.workspace_bytes; }
+
+}  // namespace latentd

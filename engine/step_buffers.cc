@@ -1,0 +1,46 @@
+#include "engine/step_buffers.h"
+
+namespace latentd {
+
+Result<StepBuffers> StepBuffers::create(Backend& backend, const StepLimits& limits) {
+  StepBuffers buffers;
+  buffers.row_logits.reserve(limits.max_seqs);
+  const auto make = [&backend](auto& array, std::size_t capacity, std::string_view purpose) {
+    auto created = std::remove_reference_t<decltype(array)>::create(backend, capacity, purpose);
+    if (created.ok()) array = *std::move(created);
+    return created.status();
+  };
+  LATENTD_RETURN_IF_ERROR(make(buffers.tokens, limits.max_tokens, "step tokens"));
+  LATENTD_RETURN_IF_ERROR(make(buffers.positions, limits.max_tokens, "step positions"));
+  LATENTD_RETURN_IF_ERROR(make(buffers.token_slots, limits.max_tokens, "step token slots"));
+  LATENTD_RETURN_IF_ERROR(make(buffers.rows, limits.max_seqs, "step rows"));
+  LATENTD_RETURN_IF_ERROR(make(buffers.updates, limits.max_page_updates, "page-table updates"));
+  LATENTD_RETURN_IF_ERROR(make(buffers.logit_tokens, limits.max_tokens, "logit tokens"));
+  LATENTD_RETURN_IF_ERROR(make(buffers.sample_rows, limits.max_tokens, "sample rows"));
+  LATENTD_RETURN_IF_ERROR(make(buffers.masks, limits.max_seqs * limits.mask_words, "token masks"));
+  LATENTD_RETURN_IF_ERROR(make(buffers.edits, limits.max_edits, "logit edits"));
+  LATENTD_RETURN_IF_ERROR(make(buffers.outcomes, limits.max_tokens, "sample outcomes"));
+  return buffers;
+}
+
+void StepBuffers::clear() {
+  row_logits.clear();
+  tokens.clear();
+  positions.clear();
+  token_slots.clear();
+  rows.clear();
+  updates.clear();
+  logit_tokens.clear();
+  sample_rows.clear();
+  masks.clear();
+  edits.clear();
+}
+
+std::size_t StepBuffers::device_bytes() const {
+  return tokens.device_bytes() + positions.device_bytes() + token_slots.device_bytes() +
+         rows.device_bytes() + updates.device_bytes() + logit_tokens.device_bytes() +
+         sample_rows.device_bytes() + masks.device_bytes() + edits.device_bytes() +
+         outcomes.device_bytes();
+}
+
+}  // namespace latentd

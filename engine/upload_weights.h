@@ -1,0 +1,13 @@
+// Moves every matrix of a model into a backend's memory.
+#pragma once
+
+#include "base/result.h"
+#include "engine/backend/backend.h"
+#include "engine/model/weights.h"
+
+namespace latentd {
+
+// The same weights as device views. Errors of Backend::upload.
+Result<ModelWeights> upload_weights(Backend& backend, const ModelWeights& host);
+
+}  // namespace latentd

@@ -1,0 +1,148 @@
+// Same text whatever the batch: on the CPU the logits of a sequence have the same bits in every
+// history.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstring>
+#include <random>
+
+#include "tests/support/engine_rig.h"
+#include "tests/support/golden.h"
+
+namespace latentd {
+namespace {
+
+constexpr std::uint64_t kObserved = 1;
+constexpr int kNewTokens = 40;
+constexpr int kPromptTokens = 75;  // crosses pages of 16 and pieces of 64
+
+using Logits = std::map<std::int32_t, std::vector<float>>;
+
+std::vector<TokenId> random_prompt(std::uint64_t seed, int size, int vocab) {
+  std::mt19937_64 random(seed);
+  std::vector<TokenId> prompt(static_cast<std::size_t>(size));
+  for (TokenId& token : prompt) {
+    token = static_cast<TokenId>(random() % static_cast<std::uint64_t>(vocab));
+  }
+  return prompt;
+}
+
+// "v2-greedy-fp32" -> "v2_greedy_fp32": GoogleTest allows no dashes.
+std::string test_name(std::string name) {
+  std::replace(name.begin(), name.end(), '-', '_');
+  return name;
+}
+
+class Invariance : public ::testing::TestWithParam<std::string> {
+ protected:
+  std::filesystem::path model() const { return test::tiny_checkpoint(GetParam()); }
+
+  std::unique_ptr<Request> observed(const EngineRig& rig) const {
+    return EngineRig::request(kObserved, random_prompt(99, kPromptTokens, rig.config().vocab_size),
+                              kNewTokens,
+                              /*temperature=*/0.8F);
+  }
+
+  // The observed request alone, with defaults.
+  Logits alone() const {
+    EngineRig rig(model(), {});
+    rig.submit(observed(rig));
+    rig.run_until_idle();
+    EXPECT_EQ(rig.outcome(kObserved).tokens.size(), static_cast<std::size_t>(kNewTokens));
+    return rig.logits(kObserved);
+  }
+
+  static void expect_same_bits(const Logits& expected, const Logits& actual) {
+    ASSERT_EQ(expected.size(), static_cast<std::size_t>(kNewTokens));
+    ASSERT_EQ(expected.size(), actual.size());
+    for (const auto& [position, values] : expected) {
+      const auto found = actual.find(position);
+      ASSERT_NE(found, actual.end()) << "position " << position;
+      ASSERT_EQ(values.size(), found->second.size());
+      EXPECT_EQ(std::memcmp(values.data(), found->second.data(), values.size() * sizeof(float)), 0)
+          << "position " << position;
+    }
+  }
+};
+
+TEST_P(Invariance, NeighboursThatJoinLeaveAndAreCancelledChangeNoBit) {
+  EngineRig rig(model(), {.num_pages = 400});
+  std::mt19937_64 random(7);
+  std::uint64_t next_id = kObserved + 1;
+  const auto join = [&] {
+    const auto size = 1 + static_cast<int>(random() % 90);
+    rig.submit(EngineRig::request(next_id, random_prompt(next_id, size, rig.config().vocab_size),
+                                  1 + static_cast<int>(random() % 60), 1.0F));
+    ++next_id;
+  };
+  for (int i = 0; i < 7; ++i) join();
+  for (int i = 0; i < 3; ++i) rig.turn();
+  rig.submit(observed(rig));
+  for (int i = 0; i < 8; ++i) join();
+  while (!rig.outcome(kObserved).finished) {
+    rig.turn();
+    if (random() % 3 == 0) join();
+    if (random() % 4 == 0) rig.cancel(kObserved + 1 + random() % (next_id - kObserved - 1));
+  }
+  expect_same_bits(alone(), rig.logits(kObserved));
+}
+
+TEST_P(Invariance, APrefixHitChangesNoBit) {
+  EngineRig rig(model(), {});
+  auto first = observed(rig);
+  first->id = RequestId(50);
+  first->sampling.seed = 50;
+  rig.submit(std::move(first));
+  rig.run_until_idle();
+  rig.submit(observed(rig));
+  rig.run_until_idle();
+  EXPECT_EQ(rig.outcome(kObserved).cached_tokens, 64);
+  expect_same_bits(alone(), rig.logits(kObserved));
+}
+
+TEST_P(Invariance, TheSizeOfPiecesChangesNoBit) {
+  for (const int budget : {16, 17, 33, 512}) {
+    EngineRig rig(model(), {.max_num_batched_tokens = budget});
+    rig.submit(observed(rig));
+    rig.run_until_idle();
+    expect_same_bits(alone(), rig.logits(kObserved));
+  }
+}
+
+TEST_P(Invariance, OverlapChangesNoBit) {
+  EngineRig rig(model(), {.pipeline_depth = 2});
+  rig.submit(observed(rig));
+  rig.submit(EngineRig::request(2, {1, 2, 3}, 20, 1.0F));
+  rig.run_until_idle();
+  expect_same_bits(alone(), rig.logits(kObserved));
+}
+
+TEST_P(Invariance, TheNumberOfThreadsAndThePageSizeChangeNoBit) {
+  for (const int threads : {1, 3}) {
+    EngineRig rig(model(), {.page_tokens = 64, .cpu_threads = threads});
+    rig.submit(observed(rig));
+    rig.run_until_idle();
+    expect_same_bits(alone(), rig.logits(kObserved));
+  }
+}
+
+TEST_P(Invariance, PreemptionUnderOvercommitChangesNoBit) {
+  // 12 pages of 16 hold neither both sequences at full length (8 pages each) nor refuse them at the
+  // start.
+  EngineRig rig(model(), {.num_pages = 12, .overcommit = true, .prefix_cache = false});
+  auto other = EngineRig::request(2, random_prompt(5, kPromptTokens, rig.config().vocab_size),
+                                  kNewTokens, 1.0F);
+  other->priority = -1;  // so that the observed request is the one that yields
+  rig.submit(observed(rig));
+  rig.submit(std::move(other));
+  rig.run_until_idle();
+  EXPECT_GT(rig.outcome(kObserved).preemptions, 0);
+  expect_same_bits(alone(), rig.logits(kObserved));
+}
+
+INSTANTIATE_TEST_SUITE_P(TinyCheckpoints, Invariance,
+                         ::testing::ValuesIn(test::tiny_checkpoint_names()),
+                         [](const auto& param) { return test_name(param.param); });
+
+}  // namespace
+}  // namespace latentd

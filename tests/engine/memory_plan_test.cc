@@ -1,0 +1,77 @@
+#include "engine/memory_plan.h"
+
+#include <gtest/gtest.h>
+
+namespace latentd {
+namespace {
+
+constexpr std::size_t kMiB = std::size_t{1} << 20;
+
+// DeepSeek-V2-Lite's shape, as far as memory is concerned.
+ModelConfig v2_lite() {
+  ModelConfig config;
+  config.num_layers = 27;
+  config.num_heads = 16;
+  config.kv_lora_rank = 512;
+  config.qk_nope_head_dim = 128;
+  config.qk_rope_head_dim = 64;
+  config.v_head_dim = 128;
+  config.max_position_embeddings = 163'840;
+  config.dtype = DType::kBF16;
+  return config;
+}
+
+TEST(MemoryPlan, FollowsTheCheckpointsDtypeAndCountsBytesExactly) {
+  const auto plan = plan_memory(v2_lite(), {}, 1'000 * 31'104 * std::size_t{64});
+  ASSERT_TRUE(plan.ok()) << plan.status().to_string();
+  EXPECT_EQ(plan->layout.planes().front().dtype, DType::kBF16);
+  EXPECT_EQ(plan->layout.bytes_per_token(), 31'104U);
+  EXPECT_EQ(plan->num_pages, 1'000);
+  EXPECT_EQ(mha_bytes_per_token(v2_lite(), DType::kBF16), 276'480U);
+}
+
+TEST(MemoryPlan, ShortensAnUnsetContextToWhatTheCacheHolds) {
+  const auto plan = plan_memory(v2_lite(), {}, 100 * kMiB);
+  ASSERT_TRUE(plan.ok()) << plan.status().to_string();
+  EXPECT_EQ(plan->max_model_len, plan->num_pages * 64);
+  EXPECT_LT(plan->max_model_len, 163'840);
+}
+
+TEST(MemoryPlan, RefusesALengthThatTheCacheCannotHoldWithBothNumbers) {
+  EngineOptions options;
+  options.max_model_len = 8'192;
+  options.kv_cache_tokens = 4'096;
+  const Status status = plan_memory(v2_lite(), options, 0).status();
+  EXPECT_EQ(status.code(), StatusCode::kResourceExhausted);
+  EXPECT_NE(status.message().find("4096"), std::string::npos) << status.message();
+  EXPECT_NE(status.message().find("8192"), std::string::npos) << status.message();
+}
+
+TEST(MemoryPlan, NamesTheOptionThatIsOutOfRange) {
+  EngineOptions options;
+  options.kv_cache_tokens = 1'024;
+  options.max_model_len = 200'000;
+  EXPECT_EQ(plan_memory(v2_lite(), options, 0).status().field(), "max_model_len");
+  options.max_model_len = 512;
+  options.max_num_seqs = 256;
+  options.max_num_batched_tokens = 100;
+  EXPECT_EQ(plan_memory(v2_lite(), options, 0).status().field(), "max_num_batched_tokens");
+  options.max_num_batched_tokens = 0;
+  options.pipeline_depth = 3;
+  EXPECT_EQ(plan_memory(v2_lite(), options, 0).status().field(), "pipeline_depth");
+  options.pipeline_depth = 0;
+  options.kv_cache_dtype = DType::kF16;
+  EXPECT_EQ(plan_memory(v2_lite(), options, 0).status().field(), "kv_cache_dtype");
+  options.kv_cache_dtype.reset();
+  options.dtype = DType::kBF16;
+  EXPECT_EQ(plan_memory(v2_lite(), options, 0).status().field(), "dtype");
+}
+
+TEST(MemoryPlan, TakesAQuarterOfMemoryAndAtMostFourGiB) {
+  EXPECT_EQ(cpu_cache_budget(8 * 1024 * kMiB), 2 * 1024 * kMiB);
+  EXPECT_EQ(cpu_cache_budget(64 * 1024 * kMiB), 4 * 1024 * kMiB);
+  EXPECT_GT(memory_limit_bytes(), 0U);
+}
+
+}  // namespace
+}  // namespace latentd

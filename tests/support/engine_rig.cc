@@ -1,0 +1,101 @@
+#include "tests/support/engine_rig.h"
+
+#include "base/check.h"
+#include "engine/backend/cpu/cpu_backend.h"
+
+namespace latentd {
+
+EngineRig::EngineRig(const std::filesystem::path& model_dir, const RigOptions& options) {
+  config_ = load_model_config(model_dir).value();
+  checkpoint_ = std::make_unique<Checkpoint>(Checkpoint::open(model_dir, config_).value());
+  backend_ = std::make_unique<RecordingBackend>(
+      make_cpu_backend({.threads = options.cpu_threads}).value());
+
+  const CacheLayout layout =
+      CacheLayout::mla(config_.num_layers, config_.kv_lora_rank, config_.qk_rope_head_dim,
+                       options.kv_cache_dtype, options.page_tokens);
+  RunnerOptions runner;
+  runner.max_num_seqs = options.max_num_seqs;
+  runner.max_num_batched_tokens = options.max_num_batched_tokens;
+  runner.max_model_len = options.max_model_len;
+  runner.num_pages = options.num_pages;
+  runner.expanded_min_tokens = options.expanded_min_tokens;
+  runner_ = ModelRunner::create(*backend_, config_, checkpoint_->weights(), layout, runner).value();
+
+  SchedulerOptions scheduler;
+  scheduler.max_num_seqs = options.max_num_seqs;
+  scheduler.max_num_batched_tokens = options.max_num_batched_tokens;
+  scheduler.max_model_len = options.max_model_len;
+  scheduler.pipeline_depth = options.pipeline_depth;
+  scheduler.prefix_cache = options.prefix_cache;
+  scheduler.overcommit = options.overcommit;
+  blocks_ = std::make_unique<BlockManager>(options.num_pages, options.page_tokens);
+  scheduler_ = std::make_unique<Scheduler>(scheduler, *blocks_);
+  loop_ = std::make_unique<StepLoop>(*scheduler_, *runner_, options.pipeline_depth);
+}
+
+std::unique_ptr<Request> EngineRig::request(std::uint64_t id, std::vector<TokenId> prompt,
+                                            int max_new_tokens, float temperature) {
+  auto request = std::make_unique<Request>();
+  request->id = RequestId(id);
+  request->prompt = std::move(prompt);
+  request->max_new_tokens = max_new_tokens;
+  request->sampling.temperature = temperature;
+  request->sampling.seed = id;
+  return request;
+}
+
+void EngineRig::submit(std::unique_ptr<Request> request) {
+  const std::uint64_t id = request->id.value();
+  outcomes_[id] = {};
+  const Status status = scheduler_->submit(std::move(request), steady_now());
+  LATENTD_CHECK(status.ok(), "{}", status.to_string());
+}
+
+void EngineRig::cancel(std::uint64_t id) {
+  scheduler_->cancel(RequestId(id), FinishReason::kCancelled, steady_now());
+}
+
+bool EngineRig::turn() {
+  const Status status = loop_->turn();
+  LATENTD_CHECK(status.ok(), "{}", status.to_string());
+  events_.clear();
+  scheduler_->drain_events(events_);
+  for (Event& event : events_) {
+    Outcome& outcome = outcomes_.at(event.request.value());
+    switch (event.kind) {
+      case Event::Kind::kStarted:
+        outcome.cached_tokens = event.cached_tokens;
+        break;
+      case Event::Kind::kPromptLogprob:
+        outcome.prompt_logprobs.push_back(event.token.logprob);
+        break;
+      case Event::Kind::kToken:
+        outcome.tokens.push_back(event.token.token);
+        outcome.logprobs.push_back(event.token.logprob);
+        break;
+      case Event::Kind::kFinished:
+        outcome.finished = true;
+        outcome.reason = event.reason;
+        outcome.error = event.error;
+        outcome.preemptions = event.preemptions;
+        break;
+    }
+  }
+  return !loop_->idle();
+}
+
+void EngineRig::run_until_idle() {
+  while (turn() || !scheduler_->idle()) {
+  }
+}
+
+std::map<std::int32_t, std::vector<float>> EngineRig::logits(std::uint64_t id) const {
+  std::map<std::int32_t, std::vector<float>> found;
+  for (const auto& [key, values] : backend_->logits()) {
+    if (key.first == id) found.emplace(key.second, values);
+  }
+  return found;
+}
+
+}  // namespace latentd

@@ -1,0 +1,79 @@
+// RecordingBackend: a backend that passes everything on to another, and keeps the logits that its
+// sampler was given.
+//
+// Rows are known by the seed of their request and the position of the token that is drawn; give
+// every request a seed of its own. For tests that compare logits bit by bit.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "engine/backend/backend.h"
+
+namespace latentd {
+
+class RecordingBackend final : public Backend {
+ public:
+  using Key = std::pair<std::uint64_t, std::int32_t>;  // seed, position
+
+  explicit RecordingBackend(std::unique_ptr<Backend> inner) : inner_(std::move(inner)) {}
+
+  // Logits of every draw, the last time it was made.
+  const std::map<Key, std::vector<float>>& logits() const { return logits_; }
+
+  std::string_view name() const override { return inner_->name(); }
+  DType activation_dtype() const override { return inner_->activation_dtype(); }
+  Result<std::unique_ptr<Buffer>> allocate(MemoryKind kind, std::size_t bytes,
+                                           std::string_view purpose) override {
+    return inner_->allocate(kind, bytes, purpose);
+  }
+  Result<TensorView> upload(const TensorView& host) override { return inner_->upload(host); }
+  void copy_in(void* device, const void* staging, std::size_t bytes) override {
+    inner_->copy_in(device, staging, bytes);
+  }
+  void copy_out(void* staging, const void* device, std::size_t bytes) override {
+    inner_->copy_out(staging, device, bytes);
+  }
+  Fence record() override { return inner_->record(); }
+  Status wait(Fence fence) override { return inner_->wait(fence); }
+  Status run(const BucketKey& key, const std::function<void()>& body) override {
+    return inner_->run(key, body);
+  }
+  void prepare(const PrepareParams& p) override { inner_->prepare(p); }
+  void embed(const EmbedParams& p) override { inner_->embed(p); }
+  void rms_norm(const RmsNormParams& p) override { inner_->rms_norm(p); }
+  void linear(const LinearParams& p) override { inner_->linear(p); }
+  void rope_append(const RopeAppendParams& p) override { inner_->rope_append(p); }
+  void absorb_query(const AbsorbQueryParams& p) override { inner_->absorb_query(p); }
+  void absorbed_attention(const AbsorbedAttentionParams& p) override {
+    inner_->absorbed_attention(p);
+  }
+  void project_value(const ProjectValueParams& p) override { inner_->project_value(p); }
+  void expanded_attention(const ExpandedAttentionParams& p) override {
+    inner_->expanded_attention(p);
+  }
+  void mlp(const MlpParams& p) override { inner_->mlp(p); }
+  void route(const RouteParams& p) override { inner_->route(p); }
+  void experts(const ExpertsParams& p) override { inner_->experts(p); }
+  void gather(const GatherParams& p) override { inner_->gather(p); }
+  void attention_block(const AttentionBlockParams& p) override { inner_->attention_block(p); }
+  void ffn_block(const FfnBlockParams& p) override { inner_->ffn_block(p); }
+
+  void sample(const SampleParams& p) override {
+    for (std::int32_t row = 0; row < p.num_rows; ++row) {
+      if (p.rows[row].target >= 0) continue;
+      const float* begin = p.logits + static_cast<std::ptrdiff_t>(row) * p.vocab_size;
+      logits_[{p.rows[row].seed, p.rows[row].position}].assign(begin, begin + p.vocab_size);
+    }
+    inner_->sample(p);
+  }
+
+ private:
+  std::unique_ptr<Backend> inner_;
+  std::map<Key, std::vector<float>> logits_;
+};
+
+}  // namespace latentd
