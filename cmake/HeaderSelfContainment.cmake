@@ -1,0 +1,22 @@
+# Target check_headers: compiles every public header alone, so that none leans on what its includer included before.
+# latentd_check_headers(TARGET folder...): the headers of `folder`s, with TARGET's include paths.
+function(latentd_check_headers target)
+  set(sources "")
+  foreach(folder IN LISTS ARGN)
+    file(GLOB headers CONFIGURE_DEPENDS RELATIVE ${PROJECT_SOURCE_DIR}
+         ${PROJECT_SOURCE_DIR}/${folder}/*.h)
+    foreach(header IN LISTS headers)
+      string(MAKE_C_IDENTIFIER ${header} name)
+      set(source ${PROJECT_BINARY_DIR}/check_headers/${name}.cc)
+      file(CONFIGURE OUTPUT ${source} CONTENT "#include \"${header}\"\n#include \"${header}\"\n")
+      list(APPEND sources ${source})
+    endforeach()
+  endforeach()
+  string(MAKE_C_IDENTIFIER "check_headers_${target}" library)
+  add_library(${library} OBJECT EXCLUDE_FROM_ALL ${sources})
+  target_link_libraries(${library} PRIVATE latentd_compile_options ${target})
+  if(NOT TARGET check_headers)
+    add_custom_target(check_headers)
+  endif()
+  add_dependencies(check_headers ${library})
+endfunction()
