@@ -58,7 +58,8 @@ void forward(Backend& backend, const ForwardParams& p) {
   attention.rope_sin = p.rope_sin;
   attention.hidden = p.scratch.hidden;
   attention.scratch = p.scratch.attention;
-  attention.expanded = p.expanded;
+  attention.absorbed_rows = p.absorbed_rows;
+  attention.absorbed_tokens = p.absorbed_tokens;
 
   FfnBlockParams ffn;
   ffn.num_tokens = p.batch.num_tokens;

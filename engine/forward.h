@@ -29,7 +29,8 @@ struct ForwardParams {
   const float* rope_cos = nullptr;  // [positions, rope / 2]
   const float* rope_sin = nullptr;
   ForwardScratch scratch;
-  bool expanded = false;
+  std::int32_t absorbed_rows = 0;  // see AttentionBlockParams
+  std::int32_t absorbed_tokens = 0;
 };
 
 // hidden[t] = the residual stream of token t after the last layer, before the final norm.

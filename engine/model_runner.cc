@@ -57,7 +57,7 @@ struct ModelRunner::State {
   void stage_row(const PlanRow& row, const BatchPlan& plan, StepBuffers& step);
   void stage_logits(const PlanRow& row, std::int32_t first_token, StepBuffers& step);
   BatchView batch_view(const StepBuffers& step) const;
-  bool all_rows_expand(const StepBuffers& step) const;
+  void choose_attention(const StepBuffers& step, ForwardParams& params) const;
   void stage_sampling(const Request& request, SampleRow& row, StepBuffers& step);
   void stage_mask(const Request& request, SampleRow& row, StepBuffers& step);
   void sample_slice(const StepBuffers& step, std::int32_t first, std::int32_t count);
@@ -149,12 +149,19 @@ BatchView ModelRunner::State::batch_view(const StepBuffers& step) const {
   return batch;
 }
 
-bool ModelRunner::State::all_rows_expand(const StepBuffers& step) const {
-  if (options.expanded_min_tokens == 0) return false;
-  const std::span<RowView> rows = step.rows.host().first(step.rows.size());
-  return std::all_of(rows.begin(), rows.end(), [this](const RowView& row) {
-    return row.count >= options.expanded_min_tokens;
-  });
+// Decode rows come first in a plan: everything up to the last row that is too short to expand is
+// absorbed.
+void ModelRunner::State::choose_attention(const StepBuffers& step, ForwardParams& params) const {
+  const std::span<const RowView> rows = step.rows.host().first(step.rows.size());
+  params.absorbed_rows = params.batch.num_rows;
+  params.absorbed_tokens = params.batch.num_tokens;
+  if (options.expanded_min_tokens == 0) return;
+  while (params.absorbed_rows > 0) {
+    const RowView& last = rows[static_cast<std::size_t>(params.absorbed_rows - 1)];
+    if (last.count < options.expanded_min_tokens) return;
+    --params.absorbed_rows;
+    params.absorbed_tokens = last.first_token;
+  }
 }
 
 // What a draw needs to know of its request, at the time of the draw: constraints have seen all
@@ -286,7 +293,7 @@ Status ModelRunner::forward(const BatchPlan& plan) {
   params.rope_cos = pointer<float>(s.memory.rope_cos);
   params.rope_sin = pointer<float>(s.memory.rope_sin);
   params.scratch = s.memory.scratch;
-  params.expanded = s.all_rows_expand(step);
+  s.choose_attention(step, params);
 
   PrepareParams prepare;
   prepare.updates = step.updates.device();
@@ -298,7 +305,8 @@ Status ModelRunner::forward(const BatchPlan& plan) {
   prepare.last_tokens = pointer<TokenId>(s.memory.last_tokens);
   prepare.num_tokens = params.batch.num_tokens;
 
-  const BucketKey key{kForwardPhase, params.batch.num_tokens, params.batch.num_rows};
+  const BucketKey key{kForwardPhase, params.batch.num_tokens, params.batch.num_rows,
+                      params.absorbed_rows};
   return s.backend.run(key, [&] {
     s.backend.prepare(prepare);
     latentd::forward(s.backend, params);
@@ -322,7 +330,7 @@ Status ModelRunner::sample(const BatchPlan& plan) {
   step.edits.copy_in(s.backend);
 
   const auto num_rows = static_cast<std::int32_t>(rows.size());
-  const BucketKey key{kSamplePhase, num_rows, 0};
+  const BucketKey key{kSamplePhase, num_rows, num_rows};
   LATENTD_RETURN_IF_ERROR(s.backend.run(key, [&] {
     for (std::int32_t first = 0; first < num_rows; first += kLogitsSlice) {
       s.sample_slice(step, first, std::min(num_rows - first, kLogitsSlice));

@@ -34,8 +34,8 @@ struct RunnerOptions {
   int max_num_batched_tokens = 0;
   int max_model_len = 0;
   int num_pages = 0;
-  // Rows of at least this many tokens attend with expanded keys and values, when all rows of a step
-  // are that long; 0: never (batch invariance: one form for every row).
+  // Rows of at least this many tokens at the end of a plan attend with expanded keys and values;
+  // 0: none (batch invariance: one form for every row).
   int expanded_min_tokens = 0;
 };
 

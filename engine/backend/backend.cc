@@ -20,12 +20,19 @@ void Backend::attention_block(const AttentionBlockParams& p) {
   }
   linear({s.normed, w.kv_a, s.kv_a, num_tokens});
   rope_append({p.batch, p.cache, g, s.q, s.kv_a, w.kv_a_norm, p.rope_cos, p.rope_sin});
-  if (p.expanded) {
-    expanded_attention({p.batch, p.cache, g, s.q, w.kv_b, s.heads});
-  } else {
-    absorb_query({g, s.q, w.kv_b, s.absorbed, num_tokens});
-    absorbed_attention({p.batch, p.cache, g, s.absorbed, s.latent});
-    project_value({g, s.latent, w.kv_b, s.heads, num_tokens});
+  if (p.absorbed_tokens > 0) {
+    BatchView absorbed = p.batch;
+    absorbed.num_rows = p.absorbed_rows;
+    absorbed.num_tokens = p.absorbed_tokens;
+    absorb_query({g, s.q, w.kv_b, s.absorbed, p.absorbed_tokens});
+    absorbed_attention({absorbed, p.cache, g, s.absorbed, s.latent});
+    project_value({g, s.latent, w.kv_b, s.heads, p.absorbed_tokens});
+  }
+  if (p.absorbed_rows < p.batch.num_rows) {
+    BatchView expanded = p.batch;
+    expanded.rows += p.absorbed_rows;
+    expanded.num_rows -= p.absorbed_rows;
+    expanded_attention({expanded, p.cache, g, s.q, w.kv_b, s.heads});
   }
   linear({s.heads, w.o, p.hidden, num_tokens, /*accumulate=*/true});
 }

@@ -48,6 +48,7 @@ struct BucketKey {
   std::int32_t phase = 0;  // which body: 0 forward, 1 sample
   std::int32_t num_tokens = 0;
   std::int32_t num_rows = 0;
+  std::int32_t absorbed_rows = 0;
 
   friend auto operator<=>(const BucketKey&, const BucketKey&) = default;
 };

@@ -169,7 +169,10 @@ struct AttentionBlockParams {
   const float* rope_sin = nullptr;
   void* hidden = nullptr;  // [T, D]
   AttentionScratch scratch;
-  bool expanded = false;  // keys and values are expanded; otherwise queries are absorbed
+  // The first rows, and the tokens that they hold, attend with absorbed queries; the rows after
+  // them with expanded keys and values.
+  std::int32_t absorbed_rows = 0;
+  std::int32_t absorbed_tokens = 0;
 };
 
 struct RoutingParams {

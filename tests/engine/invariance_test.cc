@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <random>
 
@@ -138,6 +139,28 @@ TEST_P(Invariance, PreemptionUnderOvercommitChangesNoBit) {
   rig.run_until_idle();
   EXPECT_GT(rig.outcome(kObserved).preemptions, 0);
   expect_same_bits(alone(), rig.logits(kObserved));
+}
+
+// The other form of attention, and both in one step: not the same bits, but the same numbers.
+TEST_P(Invariance, ExpandedKeysAndValuesAgreeToRounding) {
+  EngineRig rig(model(), {.expanded_min_tokens = 8});
+  rig.submit(EngineRig::request(2, {1, 2, 3}, 30, 1.0F));
+  for (int i = 0; i < 3; ++i) rig.turn();
+  rig.submit(observed(rig));
+  rig.run_until_idle();
+  const Logits absorbed = alone();
+  const Logits expanded = rig.logits(kObserved);
+  // Up to the first token that differs, the two saw the same text.
+  const auto& expected = absorbed.at(kPromptTokens);
+  const auto& actual = expanded.at(kPromptTokens);
+  float largest = 0.0F;
+  float error = 0.0F;
+  for (std::size_t i = 0; i < expected.size(); ++i) {
+    largest = std::max(largest, std::abs(expected[i]));
+    error = std::max(error, std::abs(expected[i] - actual[i]));
+  }
+  EXPECT_LT(error, 1e-5F * largest);
+  EXPECT_GT(error, 0.0F) << "the expanded form was not used";
 }
 
 INSTANTIATE_TEST_SUITE_P(TinyCheckpoints, Invariance,
