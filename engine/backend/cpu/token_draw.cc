@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <limits>
 #include <numeric>
 
 #include "engine/backend/cpu/vector_kernels.h"
@@ -134,7 +135,9 @@ TokenId draw_token(const float* logits, float highest, int vocab, const SampleRo
   const auto n = static_cast<std::size_t>(vocab);
   float* weights = scratch.values.take<float>(n);
   double* block_sums = scratch.state.take<double>((n + kExpBlock - 1) / kExpBlock);
-  const double total = exp_row(logits, highest, 1.0F / row.temperature, n, weights, block_sums);
+  // The least temperatures' reciprocals are infinite, and infinity times 0 is no number.
+  const float factor = std::min(1.0F / row.temperature, std::numeric_limits<float>::max());
+  const double total = exp_row(logits, highest, factor, n, weights, block_sums);
   const double uniform = sampling_uniform(row.seed, row.position);
   const bool limited = (row.top_k > 0 && row.top_k < vocab) || row.top_p < 1.0F;
   if (!limited && row.min_p <= 0.0F) {

@@ -1,0 +1,208 @@
+// route and experts against double precision.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <numeric>
+#include <random>
+#include <vector>
+
+#include "tests/conformance/device.h"
+#include "tests/support/mla_oracle.h"
+
+namespace latentd::conformance {
+namespace {
+
+constexpr std::uint64_t kSeed = 20261126;
+
+std::size_t size(int value) { return static_cast<std::size_t>(value); }
+
+struct Gate {
+  const char* name;
+  MoeConfig config;
+};
+
+MoeConfig gate_config(int experts, int top_k, int groups, int kept, GateScoring scoring,
+                      ExpertSelection selection, bool normalize, float scale) {
+  MoeConfig config;
+  config.num_experts = experts;
+  config.experts_per_token = top_k;
+  config.num_groups = groups;
+  config.groups_per_token = kept;
+  config.scoring = scoring;
+  config.selection = selection;
+  config.normalize_weights = normalize;
+  config.weight_scale = scale;
+  config.correction_bias = scoring == GateScoring::kSigmoid;
+  return config;
+}
+
+std::vector<Gate> gates() {
+  using enum ExpertSelection;
+  constexpr auto kSoftmax = GateScoring::kSoftmax;
+  constexpr auto kSigmoid = GateScoring::kSigmoid;
+  return {
+      {"V2-Lite", gate_config(64, 6, 1, 1, kSoftmax, kGreedy, false, 1.0F)},
+      {"V2", gate_config(160, 6, 8, 3, kSoftmax, kGroupLimitedMax, false, 16.0F)},
+      {"V3", gate_config(256, 8, 8, 4, kSigmoid, kGroupLimitedTop2, true, 2.5F)},
+      {"Kimi-K2", gate_config(384, 8, 1, 1, kSigmoid, kGroupLimitedTop2, true, 2.827F)},
+      {"small", gate_config(6, 2, 3, 1, kSigmoid, kGroupLimitedTop2, true, 1.0F)},
+  };
+}
+
+RoutingParams routing_params(const MoeConfig& c) {
+  RoutingParams r;
+  r.num_experts = c.num_experts;
+  r.experts_per_token = c.experts_per_token;
+  r.num_groups = c.selection == ExpertSelection::kGreedy ? 1 : c.num_groups;
+  r.groups_per_token = c.selection == ExpertSelection::kGreedy ? 1 : c.groups_per_token;
+  r.sigmoid = c.scoring == GateScoring::kSigmoid;
+  r.group_score_top2 = c.selection == ExpertSelection::kGroupLimitedTop2;
+  r.normalize = c.normalize_weights;
+  r.weight_scale = c.weight_scale;
+  return r;
+}
+
+struct Routed {
+  std::vector<std::int32_t> ids;
+  std::vector<float> weights;
+};
+
+Routed run_route(Device& device, const MoeConfig& config, std::span<const float> logits,
+                 const TensorView& bias) {
+  const std::size_t tokens = logits.size() / size(config.num_experts);
+  const std::size_t entries = tokens * size(config.experts_per_token);
+  auto* ids = device.array(std::vector<std::int32_t>(entries, -1));
+  auto* weights = device.array(std::vector<float>(entries));
+  device->route({routing_params(config), device.array(logits), bias, ids, weights,
+                 static_cast<std::int32_t>(tokens)});
+  return {device.read(ids, entries), device.read(weights, entries)};
+}
+
+class MoeOps : public ::testing::TestWithParam<Case> {
+ protected:
+  std::mt19937_64 random_{kSeed};
+};
+
+TEST_P(MoeOps, RouteAgreesWithDoublePrecisionForEveryGate) {
+  Device device(*GetParam().backend);
+  constexpr int kTokens = 50;
+  for (const auto& [name, config] : gates()) {
+    SCOPED_TRACE(name);
+    const std::size_t n = size(config.num_experts);
+    const auto logits = random_values(random_, kTokens * n, 3.0F);
+    const auto bias_values = random_values(random_, n, 0.5F);
+    const Tensor bias = config.correction_bias
+                            ? device.tensor(bias_values, DType::kF32, {config.num_experts})
+                            : Tensor{};
+    const Routed routed = run_route(device, config, logits, bias.device);
+    const auto wide = to_double(logits);
+    const auto wide_bias = config.correction_bias ? to_double(bias_values) : std::vector<double>{};
+    const std::size_t k = size(config.experts_per_token);
+    for (std::size_t t = 0; t < kTokens; ++t) {
+      const auto expected = oracle::route(std::span(wide).subspan(t * n, n), wide_bias, config);
+      for (std::size_t i = 0; i < k; ++i) {
+        EXPECT_EQ(routed.ids[t * k + i], expected.experts[i]) << "token " << t;
+        EXPECT_NEAR(static_cast<double>(routed.weights[t * k + i]), expected.weights[i],
+                    1e-5 * static_cast<double>(config.weight_scale));
+      }
+    }
+  }
+}
+
+TEST_P(MoeOps, RouteBreaksTiesTowardsTheLowerIndex) {
+  Device device(*GetParam().backend);
+  for (const auto& [name, config] : gates()) {
+    SCOPED_TRACE(name);
+    const std::vector<float> logits(size(config.num_experts), 0.25F);
+    const std::vector<float> zeros(size(config.num_experts), 0.0F);
+    const Tensor bias = device.tensor(zeros, DType::kF32, {config.num_experts});
+    const Routed routed =
+        run_route(device, config, logits, config.correction_bias ? bias.device : TensorView{});
+    std::vector<std::int32_t> expected(size(config.experts_per_token));
+    std::iota(expected.begin(), expected.end(), 0);
+    EXPECT_EQ(routed.ids, expected);
+  }
+}
+
+TEST_P(MoeOps, CorrectionBiasTakesPartInTheSelectionOnly) {
+  Device device(*GetParam().backend);
+  const MoeConfig config = gate_config(4, 1, 1, 1, GateScoring::kSigmoid,
+                                       ExpertSelection::kGroupLimitedTop2, false, 1.0F);
+  const std::vector<float> logits = {2.0F, 0.0F, 1.0F, -1.0F};
+  const std::vector<float> values = {0.0F, 9.0F, 0.0F, 0.0F};
+  const Tensor bias = device.tensor(values, DType::kF32, {4});
+  const Routed routed = run_route(device, config, logits, bias.device);
+  EXPECT_EQ(routed.ids, std::vector<std::int32_t>{1});
+  EXPECT_FLOAT_EQ(routed.weights[0], 0.5F);
+}
+
+TEST_P(MoeOps, ExpertsAddTheirWeightedSumAndTheSharedExpert) {
+  Device device(*GetParam().backend);
+  constexpr int kHidden = 40;
+  constexpr int kInner = 52;
+  constexpr int kExperts = 7;
+  constexpr int kTopK = 3;
+  for (const int shared_inner : {0, 70}) {
+    MoeWeights on_device;
+    MoeWeights on_host;
+    const auto add = [&](int inner, MlpWeights& device_mlp, MlpWeights& host_mlp) {
+      const auto count = size(inner * kHidden);
+      const auto make = [&](int outputs, int inputs) {
+        return device.tensor(random_values(random_, count, 0.4F), GetParam().weights,
+                             {outputs, inputs});
+      };
+      const Tensor gate = make(inner, kHidden);
+      const Tensor up = make(inner, kHidden);
+      const Tensor down = make(kHidden, inner);
+      device_mlp = {gate.device, up.device, down.device};
+      host_mlp = {gate.host, up.host, down.host};
+    };
+    on_device.experts.resize(kExperts);
+    on_host.experts.resize(kExperts);
+    for (std::size_t e = 0; e < kExperts; ++e) {
+      add(kInner, on_device.experts[e], on_host.experts[e]);
+    }
+    if (shared_inner > 0) add(shared_inner, on_device.shared, on_host.shared);
+
+    for (const int tokens : {1, 2, 3, 150}) {
+      SCOPED_TRACE(::testing::Message() << tokens << " tokens, shared " << shared_inner);
+      const auto x = random_values(random_, size(tokens * kHidden));
+      const auto before = random_values(random_, size(tokens * kHidden));
+      std::vector<std::int32_t> ids;
+      for (int t = 0; t < tokens; ++t) {
+        // Expert 5 is never chosen: an expert without tokens is skipped.
+        std::vector<std::int32_t> order = {0, 1, 2, 3, 4, 6};
+        std::shuffle(order.begin(), order.end(), random_);
+        std::sort(order.begin(), order.begin() + kTopK);
+        ids.insert(ids.end(), order.begin(), order.begin() + kTopK);
+      }
+      const auto weights = random_values(random_, ids.size());
+      void* hidden = device.activations(before);
+      void* scratch = device.empty_activations(size(tokens * 2 * (kTopK * kInner + shared_inner)));
+      device->experts({device.activations(x), &on_device, device.array(ids), device.array(weights),
+                       hidden, scratch, tokens, kHidden, kExperts, kTopK});
+      const auto actual = to_double(device.read_activations(hidden, before.size()));
+
+      const auto seen = device.as_seen(x);
+      auto expected = device.as_seen(before);
+      for (std::size_t t = 0; t < size(tokens); ++t) {
+        const auto row = std::span(seen).subspan(t * kHidden, kHidden);
+        const auto accumulate = [&](const MlpWeights& mlp, double weight) {
+          const auto out = oracle::mlp(mlp, row);
+          for (std::size_t i = 0; i < kHidden; ++i) expected[t * kHidden + i] += weight * out[i];
+        };
+        for (std::size_t i = t * kTopK; i < (t + 1) * kTopK; ++i) {
+          accumulate(on_host.experts[size(ids[i])], static_cast<double>(weights[i]));
+        }
+        if (shared_inner > 0) accumulate(on_host.shared, 1.0);
+      }
+      EXPECT_LT(oracle::relative_error(actual, expected), device.tolerance());
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Conformance, MoeOps, ::testing::ValuesIn(all_cases()),
+                         [](const auto& test) { return case_name(test.param); });
+
+}  // namespace
+}  // namespace latentd::conformance
