@@ -14,10 +14,11 @@ import math
 import random
 import zlib
 from pathlib import Path
+from typing import Any
 
 from tensor_file import Tensor, write_safetensors
 
-Config = dict[str, object]
+Config = dict[str, Any]
 
 SHAPE: Config = {
     "hidden_act": "silu",
@@ -230,7 +231,9 @@ def main() -> None:
         (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
         generation = {"bos_token_id": 0, "eos_token_id": 1, "do_sample": False}
         (folder / "generation_config.json").write_text(json.dumps(generation, indent=2) + "\n")
-        write_safetensors(folder / "model.safetensors", make_weights(name, config), {"format": "pt"})
+        write_safetensors(
+            folder / "model.safetensors", make_weights(name, config), {"format": "pt"}
+        )
 
 
 if __name__ == "__main__":

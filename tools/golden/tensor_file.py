@@ -32,7 +32,9 @@ def pack(tensor: Tensor) -> bytes:
     raise ValueError(f"cannot write {tensor.dtype}")
 
 
-def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+def write_safetensors(
+    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
+) -> None:
     # Wide elements first, so that every tensor is aligned to its dtype.
     widths = {"F32": 4, "I32": 4, "BF16": 2}
     names = sorted(tensors, key=lambda name: (-widths[tensors[name].dtype], name))
