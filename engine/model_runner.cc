@@ -120,6 +120,7 @@ void ModelRunner::State::stage_logits(const PlanRow& row, std::int32_t first_tok
       target.position = row.start + i + 1;
       target.target = request.prompt[static_cast<std::size_t>(target.position)];
       target.num_top = request.sampling.num_top_logprobs;
+      target.seed = request.sampling.seed;  // draws nothing; names the row's request
       step.logit_tokens.push_back(first_token + i);
       step.sample_rows.push_back(target);
     }

@@ -61,7 +61,7 @@ class EngineRig {
   void run_until_idle();
 
   const Outcome& outcome(std::uint64_t id) const { return outcomes_.at(id); }
-  // The logits of request `id`'s draws, by position.
+  // The logits of request `id`'s draws and prompt logprobs, by the position of their token.
   std::map<std::int32_t, std::vector<float>> logits(std::uint64_t id) const;
   const ModelConfig& config() const { return config_; }
   Scheduler& scheduler() { return *scheduler_; }

@@ -47,6 +47,10 @@ void add_scaled(Vector& sum, std::span<const double> x, double scale) {
   for (std::size_t i = 0; i < x.size(); ++i) sum[i] += scale * x[i];
 }
 
+void round_to_bf16(Vector& values) {
+  for (double& value : values) value = to_float(to_bfloat16(static_cast<float>(value)));
+}
+
 // Rows first .. first + count - 1 of the [H, N + V, K] matrix of one head, times `c` [K].
 Vector head_rows_times(const TensorView& kv_b, int head, int first, int count,
                        std::span<const double> c) {
@@ -272,7 +276,7 @@ Vector query_row(const ModelConfig& config, const MlaWeights& weights, std::span
 }
 
 std::vector<Vector> forward(const ModelConfig& config, const ModelWeights& weights,
-                            std::span<const TokenId> tokens) {
+                            std::span<const TokenId> tokens, DType cache_dtype) {
   const AttentionShape shape = attention_shape(config);
   const double eps = static_cast<double>(config.rms_norm_eps);
   const std::size_t width = to_size(config.hidden_size);
@@ -289,7 +293,8 @@ std::vector<Vector> forward(const ModelConfig& config, const ModelWeights& weigh
     for (std::size_t t = 0; t < hidden.size(); ++t) {
       const int position = static_cast<int>(t);
       const Vector x = rms_norm(hidden[t], w.attention.input_norm, eps);
-      const Vector latent = latent_row(config, w.attention, x, position);
+      Vector latent = latent_row(config, w.attention, x, position);
+      if (cache_dtype == DType::kBF16) round_to_bf16(latent);
       latents.insert(latents.end(), latent.begin(), latent.end());
       const Vector q = query_row(config, w.attention, x, position);
       add_scaled(hidden[t], matvec(w.attention.o, attention(shape, q, latents, w.attention.kv_b)),

@@ -15,6 +15,7 @@
 #include <span>
 #include <vector>
 
+#include "base/dtype.h"
 #include "base/ids.h"
 #include "base/tensor_view.h"
 #include "engine/model/model_config.h"
@@ -86,9 +87,11 @@ Vector latent_row(const ModelConfig& config, const MlaWeights& weights, std::spa
 Vector query_row(const ModelConfig& config, const MlaWeights& weights, std::span<const double> x,
                  int position);
 
-// Logits [tokens][vocab] of a whole sequence, each position seeing the ones before it.
+// Logits [tokens][vocab] of a whole sequence, each position seeing the ones before it. With
+// cache_dtype bf16, what latent_row gives is rounded to bf16 before anybody attends to it: a narrow
+// cache flips near-tied experts, so its results are comparable only with the same rounding.
 std::vector<Vector> forward(const ModelConfig& config, const ModelWeights& weights,
-                            std::span<const TokenId> tokens);
+                            std::span<const TokenId> tokens, DType cache_dtype = DType::kF32);
 
 // max |difference| / max |expected|: the error that tolerances are stated in. Infinite when either
 // holds a NaN.

@@ -1,8 +1,9 @@
 // RecordingBackend: a backend that passes everything on to another, and keeps the logits that its
 // sampler was given.
 //
-// Rows are known by the seed of their request and the position of the token that is drawn; give
-// every request a seed of its own. For tests that compare logits bit by bit.
+// Rows are known by the seed of their request and the position of the token that is drawn, or whose
+// logprob is asked for; give every request a seed of its own. For tests that compare logits bit by
+// bit.
 #pragma once
 
 #include <cstdint>
@@ -21,7 +22,7 @@ class RecordingBackend final : public Backend {
 
   explicit RecordingBackend(std::unique_ptr<Backend> inner) : inner_(std::move(inner)) {}
 
-  // Logits of every draw, the last time it was made.
+  // Logits of every row, the last time it was computed.
   const std::map<Key, std::vector<float>>& logits() const { return logits_; }
 
   std::string_view name() const override { return inner_->name(); }
@@ -64,7 +65,6 @@ class RecordingBackend final : public Backend {
 
   void sample(const SampleParams& p) override {
     for (std::int32_t row = 0; row < p.num_rows; ++row) {
-      if (p.rows[row].target >= 0) continue;
       const float* begin = p.logits + static_cast<std::ptrdiff_t>(row) * p.vocab_size;
       logits_[{p.rows[row].seed, p.rows[row].position}].assign(begin, begin + p.vocab_size);
     }
