@@ -50,6 +50,17 @@ TEST(BatchPlan, KeepsItsMemoryWhenCleared) {
   EXPECT_EQ(plan.rows.data(), rows);
 }
 
+TEST(StepResult, ComparesAsAValue) {
+  StepResult result;
+  result.rows.push_back({.sampled = true, .sample = {.token = {.token = 4, .logprob = -1.0F}}});
+  result.prompt_logprobs.push_back({.token = {.token = 5, .logprob = -2.0F}, .num_top = 1});
+  result.top_logprobs.push_back({.token = 6, .logprob = -3.0F});
+  StepResult other = result;
+  EXPECT_EQ(other, result);
+  other.top_logprobs[0].logprob = -4.0F;
+  EXPECT_NE(other, result);
+}
+
 TEST(StepResult, KeepsItsMemoryWhenCleared) {
   StepResult result;
   result.step = 3;

@@ -273,6 +273,30 @@ TEST(Scheduler, TellsClientsOfAFailedEngineThatTheyMayTryAgain) {
   EXPECT_EQ(harness.heard(id).error.code(), StatusCode::kUnavailable);
 }
 
+TEST_P(SchedulerAtDepth, EndsAllInOrderOfArrival) {
+  HarnessOptions options = small(GetParam());
+  options.scheduler.max_num_seqs = 2;
+  SchedulerHarness harness(options);
+  for (std::uint64_t id = 5; id >= 1; --id) harness.submit(make_request(id, 30, 9, id));
+  harness.turn();
+  harness.turn();
+  harness.cancel(RequestId(5));  // perhaps retiring: it is not ended twice
+  harness.listen();
+  harness.scheduler.cancel_all(FinishReason::kError, Status(StatusCode::kAborted, "the end"),
+                               harness.now);
+  std::vector<Event> events;
+  harness.scheduler.drain_events(events);
+  std::vector<std::uint64_t> ended;
+  for (const Event& event : events) {
+    EXPECT_EQ(event.kind, Event::Kind::kFinished);
+    EXPECT_EQ(event.error.code(), StatusCode::kAborted);
+    ended.push_back(event.request.value());
+  }
+  EXPECT_THAT(ended, ElementsAre(4, 3, 2, 1));
+  harness.run();
+  EXPECT_EQ(harness.blocks.stats().used, 0);
+}
+
 TEST_P(SchedulerAtDepth, CancelsInEveryState) {
   HarnessOptions options = small(GetParam());
   options.scheduler.max_num_seqs = 2;
