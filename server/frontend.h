@@ -1,0 +1,117 @@
+// Frontend: what both doors stand on. It knows the state of the server and the model, gives out
+// places, prepares and launches generations, and brings their updates back.
+//
+//   reserve -> post { parse, prepare, launch } -> updates on egress threads -> sink
+//
+// Contract: any thread unless said otherwise. Created before the doors and destroyed after them,
+// and after the engine.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <random>
+#include <span>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+
+#include "base/result.h"
+#include "server/api_keys.h"
+#include "server/egress.h"
+#include "server/generation.h"
+#include "server/intake.h"
+#include "server/metrics.h"
+#include "server/server_state.h"
+#include "server/serving_model.h"
+#include "server/task_pool.h"
+
+namespace latentd {
+
+// When to come back after being shed: `retry-after-ms` and `grpc-retry-pushback-ms`.
+inline constexpr int kRetryAfterMs = 1000;
+
+struct FrontendOptions {
+  std::vector<std::string> api_keys;
+  int max_queue = 1024;
+  int text_threads = 2;
+  int egress_threads = 1;
+};
+
+class Frontend final {
+ public:
+  explicit Frontend(const FrontendOptions& options);
+  ~Frontend();
+  Frontend(const Frontend&) = delete;
+  Frontend& operator=(const Frontend&) = delete;
+
+  // --- the life of the server: one thread, main's ---
+  // The sink for Engine::load; valid as long as the frontend.
+  std::function<void(std::span<Event>)> event_sink();
+  void set_ready(std::unique_ptr<const ServingModel> model, EnginePort port);
+  void set_draining() { state_ = ServerState::kDraining; }
+  void set_failed() { state_ = ServerState::kFailed; }
+  // From now on reserve answers kUnavailable.
+  void stop_accepting() { accepting_ = false; }
+  // Finishes text work and tells every sink what it has to hear; no sink is called afterwards. Call
+  // it when the engine has stopped and before the doors go.
+  void close();
+  int in_house() const { return intake_.taken(); }
+
+  // --- for the doors ---
+  ServerState state() const { return state_; }
+  bool ready() const { return state() == ServerState::kReady; }
+  // Null while loading; from then on always the same.
+  const ServingModel* model() const { return model_view_.load(std::memory_order_acquire); }
+  const ApiKeys& keys() const { return keys_; }
+  Metrics& metrics() { return metrics_; }
+
+  // A place in the house, before any work is done. kUnavailable (loading, draining, failed) or
+  // kResourceExhausted (full: come back in kRetryAfterMs).
+  Result<IntakeSlot> reserve();
+
+  // Runs `task` on the text pool.
+  template <typename Task>
+  void post(Task task) {
+    text_pool_.post(std::move(task));
+  }
+
+  // Hands a prepared generation to the engine. `sink` hears of it on an egress thread, even before
+  // this returns; not at all when this fails. `client_id` names it for abort(). Errors:
+  // kResourceExhausted, kUnavailable, kInvalidArgument (can never fit).
+  Result<GenerationId> launch(PreparedGeneration prepared, IntakeSlot slot, std::string client_id,
+                              UpdateSink sink, TimePoint arrival);
+
+  // Ends a generation; `cause` as Metrics::count_cancelled. Its sink hears of the end.
+  void cancel(GenerationId id, std::string_view cause);
+
+  // Ends all generations that were launched with `client_id`; how many there were.
+  int abort(const std::string& client_id);
+  bool is_alive(const std::string& client_id) const;
+
+ private:
+  std::uint64_t random_seed();
+  void forget(const std::string& client_id, GenerationId id);
+  Status submit_all(const PreparedGeneration& prepared, GenerationId id);
+
+  std::atomic<ServerState> state_{ServerState::kLoading};
+  std::atomic<bool> accepting_{true};
+  Metrics metrics_;
+  const ApiKeys keys_;
+  Intake intake_;
+
+  std::unique_ptr<const ServingModel> model_;
+  EnginePort port_;
+  std::atomic<const ServingModel*> model_view_{nullptr};
+
+  std::atomic<std::uint64_t> next_generation_{1};
+  mutable std::mutex mutex_;
+  std::unordered_multimap<std::string, GenerationId> alive_;  // guarded by mutex_
+  std::mt19937_64 seeds_;                                     // guarded by mutex_
+
+  Egress egress_;
+  TaskPool text_pool_;  // last: its tasks use all of the above
+};
+
+}  // namespace latentd

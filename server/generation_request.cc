@@ -1,0 +1,215 @@
+#include "server/generation_request.h"
+
+#include <spdlog/fmt/fmt.h>
+
+#include <algorithm>
+#include <cmath>
+#include <string_view>
+
+namespace latentd {
+namespace {
+
+template <typename T>
+Status check_range(std::string_view field, T value, T low, T high) {
+  // Written so that NaN fails.
+  if (value >= low && value <= high) return ok_status();
+  return invalid_argument(std::string(field),
+                          fmt::format("must be between {} and {}, got {}", low, high, value));
+}
+
+Status check_token(std::string_view field, TokenId token, const ServingModel& model) {
+  if (token >= 0 && token < model.config.vocab_size) return ok_status();
+  return invalid_argument(std::string(field),
+                          fmt::format("token ids must be between 0 and {}, got {}",
+                                      model.config.vocab_size - 1, token));
+}
+
+Status check_sampling(const GenerationRequest& request, const ServingModel& model) {
+  LATENTD_RETURN_IF_ERROR(check_range("temperature", request.temperature.value_or(1.0), 0.0, 2.0));
+  const double top_p = request.top_p.value_or(1.0);
+  if (!(top_p > 0.0 && top_p <= 1.0)) {
+    return invalid_argument("top_p", fmt::format("must be above 0 and at most 1, got {}", top_p));
+  }
+  LATENTD_RETURN_IF_ERROR(check_range("top_k", request.top_k.value_or(0), -1, 1 << 30));
+  LATENTD_RETURN_IF_ERROR(check_range("min_p", request.min_p.value_or(0.0), 0.0, 1.0));
+  LATENTD_RETURN_IF_ERROR(check_range("presence_penalty", request.presence_penalty, -2.0, 2.0));
+  LATENTD_RETURN_IF_ERROR(check_range("frequency_penalty", request.frequency_penalty, -2.0, 2.0));
+  const double repetition = request.repetition_penalty.value_or(1.0);
+  if (!(repetition > 0.0 && repetition <= 10.0)) {
+    return invalid_argument("repetition_penalty",
+                            fmt::format("must be above 0 and at most 10, got {}", repetition));
+  }
+  if (request.logit_bias.size() > kMaxLogitBias) {
+    return invalid_argument("logit_bias", fmt::format("at most {} tokens, got {}", kMaxLogitBias,
+                                                      request.logit_bias.size()));
+  }
+  for (const auto& [token, bias] : request.logit_bias) {
+    LATENTD_RETURN_IF_ERROR(check_token("logit_bias", token, model));
+    LATENTD_RETURN_IF_ERROR(check_range("logit_bias", bias, -100.0, 100.0));
+  }
+  return ok_status();
+}
+
+Status check_stopping(const GenerationRequest& request, const ServingModel& model) {
+  if (request.max_tokens && *request.max_tokens < 0) {
+    return invalid_argument("max_tokens",
+                            fmt::format("must be at least 0, got {}", *request.max_tokens));
+  }
+  if (request.min_tokens < 0) {
+    return invalid_argument("min_tokens",
+                            fmt::format("must be at least 0, got {}", request.min_tokens));
+  }
+  if (request.max_tokens && request.min_tokens > *request.max_tokens) {
+    return invalid_argument("min_tokens", fmt::format("must be at most max_tokens ({}), got {}",
+                                                      *request.max_tokens, request.min_tokens));
+  }
+  if (request.stop.size() > kMaxStopStrings) {
+    return invalid_argument(
+        "stop", fmt::format("at most {} strings, got {}", kMaxStopStrings, request.stop.size()));
+  }
+  for (const std::string& stop : request.stop) {
+    if (stop.empty() || stop.size() > kMaxStopBytes) {
+      return invalid_argument("stop", fmt::format("strings must have 1 to {} bytes, got {}",
+                                                  kMaxStopBytes, stop.size()));
+    }
+  }
+  if (request.stop_token_ids.size() > kMaxStopTokens) {
+    return invalid_argument("stop_token_ids", fmt::format("at most {} ids, got {}", kMaxStopTokens,
+                                                          request.stop_token_ids.size()));
+  }
+  for (const TokenId token : request.stop_token_ids) {
+    LATENTD_RETURN_IF_ERROR(check_token("stop_token_ids", token, model));
+  }
+  return ok_status();
+}
+
+Status check_prompts(const GenerationRequest& request, const ServingModel& model) {
+  if (request.prompts.empty()) return invalid_argument("prompt", "must not be empty");
+  LATENTD_RETURN_IF_ERROR(check_range("n", request.n, 1, kMaxChoices));
+  if (request.prompts.size() * static_cast<std::size_t>(request.n) > kMaxChoices) {
+    return invalid_argument("n", fmt::format("n x prompts must be at most {}, got {} x {}",
+                                             kMaxChoices, request.n, request.prompts.size()));
+  }
+  for (const Prompt& prompt : request.prompts) {
+    const auto* tokens = std::get_if<std::vector<TokenId>>(&prompt);
+    if (tokens == nullptr) continue;
+    if (tokens->empty()) return invalid_argument("prompt", "must have at least one token");
+    for (const TokenId token : *tokens) {
+      LATENTD_RETURN_IF_ERROR(check_token("prompt", token, model));
+    }
+  }
+  return ok_status();
+}
+
+Status too_long(const ServingModel& model, std::string_view bound, std::size_t prompt_tokens,
+                int max_tokens) {
+  return Status(StatusCode::kOutOfRange,
+                fmt::format("the model's context is {} tokens, but {}{} were asked for ({} in the "
+                            "prompt, {} to generate)",
+                            model.info.max_model_len, bound,
+                            prompt_tokens + static_cast<std::size_t>(max_tokens), prompt_tokens,
+                            max_tokens))
+      .with_field("prompt");
+}
+
+Result<PreparedGeneration::Input> prepare_input(const GenerationRequest& request,
+                                                const Prompt& prompt, const ServingModel& model) {
+  const auto context = static_cast<std::size_t>(model.info.max_model_len);
+  // Of a request that says nothing, at least one token must fit behind the prompt.
+  const int wanted = request.max_tokens.value_or(1);
+  PreparedGeneration::Input input;
+  if (const auto* text = std::get_if<std::string>(&prompt)) {
+    const std::size_t fewest = text->size() / model.longest_token_bytes;
+    if (fewest > context) return too_long(model, "at least ", fewest, wanted);
+    input.tokens = model.tokenizer->encode(*text, /*add_special_tokens=*/true);
+    if (input.tokens.empty()) return invalid_argument("prompt", "must have at least one token");
+    // A tokenizer that knows more ids than the model has logits would index past the embedding.
+    for (const TokenId token : input.tokens) {
+      LATENTD_RETURN_IF_ERROR(check_token("prompt", token, model));
+    }
+  } else {
+    input.tokens = std::get<std::vector<TokenId>>(prompt);
+  }
+  if (input.tokens.size() + static_cast<std::size_t>(wanted) > context) {
+    return too_long(model, "", input.tokens.size(), wanted);
+  }
+  const int room = static_cast<int>(context - input.tokens.size());
+  input.max_new_tokens = request.max_tokens.value_or(std::min(request.default_max_tokens, room));
+  return input;
+}
+
+float to_float(double value) { return static_cast<float>(value); }
+
+SamplingParams sampling_of(const GenerationRequest& request, const GenerationDefaults& defaults) {
+  SamplingParams sampling;
+  sampling.temperature =
+      request.temperature ? to_float(*request.temperature) : defaults.temperature.value_or(1.0F);
+  sampling.top_p = request.top_p ? to_float(*request.top_p) : defaults.top_p.value_or(1.0F);
+  sampling.top_k = std::max(0, request.top_k ? *request.top_k : defaults.top_k.value_or(0));
+  sampling.min_p = request.min_p ? to_float(*request.min_p) : defaults.min_p.value_or(0.0F);
+  sampling.repetition_penalty = request.repetition_penalty
+                                    ? to_float(*request.repetition_penalty)
+                                    : defaults.repetition_penalty.value_or(1.0F);
+  sampling.presence_penalty = to_float(request.presence_penalty);
+  sampling.frequency_penalty = to_float(request.frequency_penalty);
+  for (const auto& [token, bias] : request.logit_bias) {
+    sampling.logit_bias.emplace_back(token, to_float(bias));
+  }
+  sampling.num_top_logprobs = request.logprobs;
+  return sampling;
+}
+
+}  // namespace
+
+Status validate(const GenerationRequest& request, const ServingModel& model) {
+  if (!request.model.empty() && !model.is_called(request.model)) {
+    return Status(StatusCode::kNotFound,
+                  fmt::format("the model `{}` does not exist", request.model))
+        .with_field("model");
+  }
+  LATENTD_RETURN_IF_ERROR(check_prompts(request, model));
+  LATENTD_RETURN_IF_ERROR(check_stopping(request, model));
+  LATENTD_RETURN_IF_ERROR(check_sampling(request, model));
+  return check_range("logprobs", std::max(request.logprobs, 0), 0, kMaxLogprobs);
+}
+
+Result<PreparedGeneration> prepare(GenerationRequest request, const ServingModel& model) {
+  LATENTD_RETURN_IF_ERROR(validate(request, model));
+  PreparedGeneration prepared;
+  for (const Prompt& prompt : request.prompts) {
+    LATENTD_ASSIGN_OR_RETURN(auto input, prepare_input(request, prompt, model));
+    prepared.inputs.push_back(std::move(input));
+  }
+  prepared.request = std::move(request);
+  return prepared;
+}
+
+std::unique_ptr<Request> make_engine_request(const PreparedGeneration& prepared,
+                                             const ServingModel& model, int choice, RequestId id,
+                                             std::uint64_t random_seed) {
+  const GenerationRequest& asked = prepared.request;
+  const auto& input = prepared.inputs[static_cast<std::size_t>(prepared.input_of(choice))];
+  auto request = std::make_unique<Request>();
+  request->id = id;
+  request->prompt = input.tokens;
+  request->sampling = sampling_of(asked, model.defaults);
+  // Choices of one prompt differ by their seeds; the same choice of two prompts shares one.
+  request->sampling.seed =
+      asked.seed.value_or(random_seed) + static_cast<std::uint64_t>(choice % asked.n);
+  request->max_new_tokens = input.max_new_tokens;
+  request->min_new_tokens = std::min(asked.min_tokens, input.max_new_tokens);
+  request->stop_tokens = asked.stop_token_ids;
+  if (!asked.ignore_eos) {
+    request->stop_tokens.insert(request->stop_tokens.end(), model.end_tokens.begin(),
+                                model.end_tokens.end());
+  }
+  if (request->min_new_tokens > 0) {
+    request->sampling.banned_until_min_tokens = request->stop_tokens;
+  }
+  request->wants_prompt_logprobs = asked.prompt_logprobs;
+  request->priority = asked.priority;
+  request->deadline = asked.deadline;
+  return request;
+}
+
+}  // namespace latentd

@@ -1,0 +1,95 @@
+// GenerationRequest: what a client asked for, behind whichever door. validate and prepare are the
+// one validator.
+//
+// Errors name the field as both doors spell it, the limit and what was given:
+//   kInvalidArgument  a field is wrong
+//   kOutOfRange       prompt and max_tokens are longer than the context (HTTP: 400 with the code
+//                     context_length_exceeded; gRPC: INVALID_ARGUMENT)
+//   kNotFound         no model of that name
+//
+// Contract: plain values; functions are pure and safe from any thread. prepare tokenises: never on
+// a door's thread.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/result.h"
+#include "scheduler/request.h"
+#include "server/serving_model.h"
+
+namespace latentd {
+
+inline constexpr int kMaxChoices = 128;  // n x prompts
+inline constexpr int kMaxStopStrings = 16;
+inline constexpr int kMaxStopBytes = 256;
+inline constexpr int kMaxStopTokens = 128;
+inline constexpr int kMaxLogitBias = 300;
+inline constexpr int kMaxLogprobs = 20;
+
+// A text, or token ids that are taken as they are.
+using Prompt = std::variant<std::string, std::vector<TokenId>>;
+
+struct GenerationRequest {
+  std::string model;  // empty: the one that is served
+  std::vector<Prompt> prompts;
+  int n = 1;
+
+  std::optional<int> max_tokens;
+  int default_max_tokens = 16;  // when max_tokens is unset, as far as the context reaches
+  int min_tokens = 0;
+  std::vector<std::string> stop;
+  std::vector<TokenId> stop_token_ids;
+  bool ignore_eos = false;
+  bool include_stop_in_output = false;
+
+  std::optional<double> temperature;
+  std::optional<double> top_p;
+  std::optional<int> top_k;
+  std::optional<double> min_p;
+  std::optional<double> repetition_penalty;
+  double presence_penalty = 0.0;
+  double frequency_penalty = 0.0;
+  std::optional<std::uint64_t> seed;
+  std::vector<std::pair<TokenId, double>> logit_bias;
+
+  int logprobs = -1;  // -1: none
+  bool prompt_logprobs = false;
+  bool skip_special_tokens = true;
+
+  int priority = 0;
+  TimePoint deadline = kNever;
+};
+
+// All that can be said before the prompts are tokens.
+Status validate(const GenerationRequest& request, const ServingModel& model);
+
+// A request whose prompts are tokens and known to fit.
+struct PreparedGeneration {
+  struct Input {
+    std::vector<TokenId> tokens;
+    int max_new_tokens = 0;
+  };
+
+  GenerationRequest request;  // `prompts` kept as given
+  std::vector<Input> inputs;  // one a prompt
+
+  int num_choices() const { return static_cast<int>(inputs.size()) * request.n; }
+  int input_of(int choice) const { return choice / request.n; }
+};
+
+// Validates, tokenises and checks lengths.
+Result<PreparedGeneration> prepare(GenerationRequest request, const ServingModel& model);
+
+// The engine's request for one choice. `random_seed` serves a request that names no seed.
+std::unique_ptr<Request> make_engine_request(const PreparedGeneration& prepared,
+                                             const ServingModel& model, int choice, RequestId id,
+                                             std::uint64_t random_seed);
+
+}  // namespace latentd

@@ -1,0 +1,35 @@
+#include "server/grpc/call.h"
+
+#include <chrono>
+
+namespace latentd {
+
+std::string_view metadata_of(const grpc::CallbackServerContext& context, const char* key) {
+  const auto& metadata = context.client_metadata();
+  const auto found = metadata.find(key);
+  if (found == metadata.end()) return {};
+  return {found->second.data(), found->second.size()};
+}
+
+Status authenticate(const grpc::CallbackServerContext& context, Frontend& frontend) {
+  if (frontend.keys().allows(metadata_of(context, "authorization"))) return ok_status();
+  frontend.metrics().count_auth_failure("grpc");
+  return Status(StatusCode::kUnauthenticated,
+                "the metadata `authorization: Bearer KEY` with a valid key is required");
+}
+
+TimePoint deadline_of(const grpc::CallbackServerContext& context) {
+  const auto left = context.deadline() - std::chrono::system_clock::now();
+  // "None" is the far end of the clock; a year is beyond every request.
+  if (left > std::chrono::hours(24 * 365)) return kNever;
+  return steady_now() + std::chrono::duration_cast<Duration>(left);
+}
+
+void add_error_metadata(grpc::CallbackServerContext& context, const Status& status) {
+  if (!status.field().empty()) context.AddTrailingMetadata("latentd-field", status.field());
+  if (status.code() == StatusCode::kResourceExhausted) {
+    context.AddTrailingMetadata("grpc-retry-pushback-ms", std::to_string(kRetryAfterMs));
+  }
+}
+
+}  // namespace latentd

@@ -1,0 +1,205 @@
+#include "server/grpc/generate_reactor.h"
+
+#include <algorithm>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <optional>
+
+#include "server/access_log.h"
+#include "server/grpc/call.h"
+#include "server/grpc/convert.h"
+
+namespace latentd {
+namespace {
+
+// A reader that takes nothing for so long, or leaves so much lying, is given up.
+constexpr Duration kStallLimit = std::chrono::seconds(30);
+constexpr std::size_t kBacklogLimit = std::size_t{8} << 20;
+
+class GenerateReactor final : public grpc::ServerWriteReactor<v1::GenerateResponse>,
+                              public std::enable_shared_from_this<GenerateReactor> {
+ public:
+  GenerateReactor(Frontend& frontend, grpc::CallbackServerContext& context)
+      : frontend_(frontend), context_(context), arrival_(steady_now()) {}
+
+  // Shared with the text pool and egress, which may still hold it when gRPC is done.
+  void start(const v1::GenerateRequest& message) {
+    self_ = shared_from_this();
+    request_id_ = request_id_or_new(message.request_id(), "gen-");
+    if (Status status = begin(message); !status.ok()) end(status);
+  }
+
+  void OnWriteDone(bool ok) override {
+    std::unique_lock lock(mutex_);
+    backlog_bytes_ -= backlog_.front().ByteSizeLong();
+    backlog_.pop_front();
+    writing_ = false;
+    if (!ok) drop_backlog();  // the stream is broken; OnCancel comes or came
+    go_on(lock);
+  }
+
+  void OnCancel() override {
+    std::unique_lock lock(mutex_);
+    cancelled_ = true;
+    if (generation_ && !ended_) frontend_.cancel(*generation_, "disconnect");
+  }
+
+  void OnDone() override {
+    const auto last = std::move(self_);  // `this` may end with it
+  }
+
+ private:
+  Status begin(const v1::GenerateRequest& message) {
+    LATENTD_RETURN_IF_ERROR(authenticate(context_, frontend_));
+    LATENTD_ASSIGN_OR_RETURN(IntakeSlot slot, frontend_.reserve());
+    LATENTD_ASSIGN_OR_RETURN(request_,
+                             to_generation_request(message, frontend_.model()->default_max_tokens));
+    request_.deadline = deadline_of(context_);
+    if (!message.request_id().empty() && frontend_.is_alive(request_id_)) {
+      return Status(StatusCode::kAlreadyExists, "a request with this id is alive")
+          .with_field("request_id");
+    }
+    frontend_.post([self = self_, slot = std::move(slot)]() mutable {
+      if (Status status = self->launch(std::move(slot)); !status.ok()) self->end(status);
+    });
+    return ok_status();
+  }
+
+  // On the text pool.
+  Status launch(IntakeSlot slot) {
+    auto prepared = prepare(request_, *frontend_.model());
+    if (!prepared.ok()) {
+      frontend_.metrics().count_rejected("invalid");
+      return prepared.status();
+    }
+    request_.prompts.clear();
+    LATENTD_ASSIGN_OR_RETURN(
+        const GenerationId id,
+        frontend_.launch(
+            *std::move(prepared), std::move(slot), request_id_,
+            [self = self_](GenerationUpdate update) { self->on_update(update); }, arrival_));
+    std::unique_lock lock(mutex_);
+    generation_ = id;
+    if (cancelled_) frontend_.cancel(id, "disconnect");
+    return ok_status();
+  }
+
+  // On an egress thread.
+  void on_update(GenerationUpdate& update) {
+    std::unique_lock lock(mutex_);
+    if (ended_) return;
+    for (const ChoiceDelta& delta : update.choices) {
+      push(to_response(delta, request_, *frontend_.model()->tokenizer));
+    }
+    if (update.done) {
+      ended_ = true;
+      usage_ = update.usage;
+      final_ = update.error;
+      if (final_.ok()) attach_usage();
+    } else if (reader_is_stuck()) {
+      gave_up_ = true;
+      drop_backlog();
+      frontend_.cancel(*generation_, "slow_reader");
+    }
+    go_on(lock);
+  }
+
+  void push(v1::GenerateResponse response) {
+    if (gave_up_ || cancelled_) return;
+    response.set_request_id(request_id_);
+    backlog_bytes_ += response.ByteSizeLong();
+    backlog_.push_back(std::move(response));
+  }
+
+  // All but the message that is being written.
+  void drop_backlog() {
+    backlog_.resize(writing_ ? 1 : 0);
+    backlog_bytes_ = writing_ ? backlog_.front().ByteSizeLong() : 0;
+  }
+
+  // The usage rides on the last message; a message of its own when that is being written already.
+  void attach_usage() {
+    if (gave_up_ || cancelled_) return;
+    if (backlog_.empty() || (backlog_.size() == 1 && writing_)) push({});
+    backlog_bytes_ -= backlog_.back().ByteSizeLong();
+    *backlog_.back().mutable_usage() = to_usage(usage_);
+    backlog_bytes_ += backlog_.back().ByteSizeLong();
+  }
+
+  bool reader_is_stuck() const {
+    if (gave_up_ || !generation_) return false;
+    return backlog_bytes_ > kBacklogLimit ||
+           (writing_ && steady_now() - write_began_ > kStallLimit);
+  }
+
+  void end(const Status& status) {
+    std::unique_lock lock(mutex_);
+    ended_ = true;
+    final_ = status;
+    go_on(lock);
+  }
+
+  // Starts the next write, or finishes. Whoever sets writing_ or finished_ makes the one call,
+  // after giving up the lock: gRPC may then call back at once.
+  void go_on(std::unique_lock<std::mutex>& lock) {
+    if (writing_ || finished_) return;
+    if (!backlog_.empty()) {
+      writing_ = true;
+      write_began_ = steady_now();
+      const v1::GenerateResponse& next = backlog_.front();
+      lock.unlock();
+      StartWrite(&next);
+      return;
+    }
+    if (!ended_) return;
+    finished_ = true;
+    lock.unlock();
+    finish();
+  }
+
+  void finish() {
+    Status status = final_;
+    if (status.ok() && gave_up_) {
+      status = Status(StatusCode::kCancelled, "the reader was too slow");
+    } else if (status.ok() && cancelled_) {
+      status = Status(StatusCode::kCancelled, "cancelled by the client");
+    }
+    add_error_metadata(context_, status);
+    log_access({"grpc", "Generate", "", request_id_, std::string(status_code_name(status.code())),
+                arrival_, status.code() == StatusCode::kOk ? &usage_ : nullptr});
+    Finish(to_grpc_status(status));
+  }
+
+  Frontend& frontend_;
+  grpc::CallbackServerContext& context_;
+  const TimePoint arrival_;
+  std::string request_id_;
+  GenerationRequest request_;  // fixed once launched
+  std::shared_ptr<GenerateReactor> self_;
+
+  std::mutex mutex_;                          // guards all below
+  std::deque<v1::GenerateResponse> backlog_;  // the front is being written while writing_
+  std::size_t backlog_bytes_ = 0;
+  TimePoint write_began_{};
+  std::optional<GenerationId> generation_;
+  Usage usage_;
+  Status final_;
+  bool writing_ = false;
+  bool cancelled_ = false;  // by gRPC: the client left or its deadline passed
+  bool gave_up_ = false;    // on a reader that takes nothing
+  bool ended_ = false;      // nothing more will be pushed; final_ is set
+  bool finished_ = false;   // Finish was called
+};
+
+}  // namespace
+
+grpc::ServerWriteReactor<v1::GenerateResponse>* start_generate(Frontend& frontend,
+                                                               grpc::CallbackServerContext& context,
+                                                               const v1::GenerateRequest& message) {
+  const auto reactor = std::make_shared<GenerateReactor>(frontend, context);
+  reactor->start(message);
+  return reactor.get();
+}
+
+}  // namespace latentd

@@ -1,0 +1,98 @@
+#include "server/grpc/generation_service.h"
+
+#include <latentd/v1/generation.grpc.pb.h>
+
+#include "server/access_log.h"
+#include "server/grpc/call.h"
+#include "server/grpc/convert.h"
+#include "server/grpc/generate_reactor.h"
+
+namespace latentd {
+namespace {
+
+class GenerationService final : public v1::Generation::CallbackService {
+ public:
+  explicit GenerationService(Frontend& frontend) : frontend_(frontend) {}
+
+  grpc::ServerWriteReactor<v1::GenerateResponse>* Generate(
+      grpc::CallbackServerContext* context, const v1::GenerateRequest* request) override {
+    return start_generate(frontend_, *context, *request);
+  }
+
+  grpc::ServerUnaryReactor* Tokenize(grpc::CallbackServerContext* context,
+                                     const v1::TokenizeRequest* request,
+                                     v1::TokenizeResponse* response) override {
+    Unary call{*this, *context, "Tokenize", steady_now()};
+    if (Status status = authenticate(*context, frontend_); !status.ok()) return call.end(status);
+    auto slot = frontend_.reserve();
+    if (!slot.ok()) return call.end(slot.status());
+    if (Status status = check_model(request->model()); !status.ok()) return call.end(status);
+    // The messages live until the reactor's Finish.
+    frontend_.post([this, call, slot = *std::move(slot), request, response]() mutable {
+      const auto tokens =
+          frontend_.model()->tokenizer->encode(request->text(), !request->no_special_tokens());
+      response->mutable_token_ids()->Assign(tokens.begin(), tokens.end());
+      call.end(ok_status());
+    });
+    return context->DefaultReactor();
+  }
+
+  grpc::ServerUnaryReactor* GetModel(grpc::CallbackServerContext* context,
+                                     const v1::GetModelRequest* request,
+                                     v1::GetModelResponse* response) override {
+    Unary call{*this, *context, "GetModel", steady_now()};
+    if (Status status = authenticate(*context, frontend_); !status.ok()) return call.end(status);
+    if (frontend_.model() == nullptr) {
+      return call.end(Status(StatusCode::kUnavailable, "the model is loading"));
+    }
+    if (Status status = check_model(request->model()); !status.ok()) return call.end(status);
+    *response = to_model_response(*frontend_.model());
+    return call.end(ok_status());
+  }
+
+  grpc::ServerUnaryReactor* Abort(grpc::CallbackServerContext* context,
+                                  const v1::AbortRequest* request,
+                                  v1::AbortResponse* response) override {
+    Unary call{*this, *context, "Abort", steady_now()};
+    if (Status status = authenticate(*context, frontend_); !status.ok()) return call.end(status);
+    if (request->request_id().empty()) {
+      return call.end(invalid_argument("request_id", "is required"));
+    }
+    response->set_aborted(frontend_.abort(request->request_id()));
+    return call.end(ok_status());
+  }
+
+ private:
+  // A call with one answer.
+  struct Unary {
+    GenerationService& service;
+    grpc::CallbackServerContext& context;
+    std::string_view method;
+    TimePoint arrival;
+
+    grpc::ServerUnaryReactor* end(const Status& status) {
+      add_error_metadata(context, status);
+      log_access({"grpc", method, "", request_id_or_new(metadata_of(context, "x-request-id")),
+                  std::string(status_code_name(status.code())), arrival, nullptr});
+      grpc::ServerUnaryReactor* reactor = context.DefaultReactor();
+      reactor->Finish(to_grpc_status(status));
+      return reactor;
+    }
+  };
+
+  Status check_model(const std::string& name) const {
+    if (name.empty() || frontend_.model()->is_called(name)) return ok_status();
+    return Status(StatusCode::kNotFound, "the model `" + name + "` does not exist")
+        .with_field("model");
+  }
+
+  Frontend& frontend_;
+};
+
+}  // namespace
+
+std::unique_ptr<grpc::Service> make_generation_service(Frontend& frontend) {
+  return std::make_unique<GenerationService>(frontend);
+}
+
+}  // namespace latentd

@@ -1,0 +1,83 @@
+#include "server/grpc/grpc_server.h"
+
+#include <grpcpp/ext/proto_server_reflection_plugin.h>
+#include <grpcpp/grpcpp.h>
+#include <grpcpp/health_check_service_interface.h>
+
+#include "server/grpc/generation_service.h"
+
+namespace latentd {
+namespace {
+
+constexpr int kMaxMessageBytes = 8 << 20;
+
+void set_limits(grpc::ServerBuilder& builder) {
+  builder.SetMaxReceiveMessageSize(kMaxMessageBytes);
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, 1024);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 60'000);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 20'000);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 10'000);
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_AGE_MS, 3'600'000);
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_AGE_GRACE_MS, 600'000);
+  builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, 16 << 10);
+  // Two servers on one port would share its connections silently.
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+}
+
+std::string address_of(const std::string& host, int port) {
+  const bool bare_ipv6 = host.find(':') != std::string::npos && !host.starts_with('[');
+  return (bare_ipv6 ? "[" + host + "]" : host) + ":" + std::to_string(port);
+}
+
+}  // namespace
+
+struct GrpcServer::State {
+  explicit State(Frontend& frontend) : service(make_generation_service(frontend)) {}
+
+  std::unique_ptr<grpc::Service> service;
+  std::unique_ptr<grpc::Server> server;
+  int port = 0;
+};
+
+GrpcServer::GrpcServer(std::unique_ptr<State> state) : state_(std::move(state)) {}
+
+GrpcServer::~GrpcServer() { shutdown(steady_now()); }
+
+Result<std::unique_ptr<GrpcServer>> GrpcServer::start(Frontend& frontend, const std::string& host,
+                                                      int port) {
+  grpc::EnableDefaultHealthCheckService(true);
+  if (!frontend.keys().required()) grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+  auto state = std::make_unique<State>(frontend);
+  grpc::ServerBuilder builder;
+  set_limits(builder);
+  const std::string address = address_of(host, port);
+  builder.AddListeningPort(address, grpc::InsecureServerCredentials(), &state->port);
+  builder.RegisterService(state->service.get());
+  state->server = builder.BuildAndStart();
+  if (state->server == nullptr || state->port == 0) {
+    return Status(StatusCode::kUnavailable, "cannot listen on " + address + " for gRPC");
+  }
+  std::unique_ptr<GrpcServer> server(new GrpcServer(std::move(state)));
+  server->set_serving(false);
+  return server;
+}
+
+int GrpcServer::port() const { return state_->port; }
+
+void GrpcServer::set_serving(bool serving) {
+  grpc::HealthCheckServiceInterface* health = state_->server->GetHealthCheckService();
+  if (health == nullptr) return;
+  health->SetServingStatus("", serving);
+  health->SetServingStatus("latentd.v1.Generation", serving);
+}
+
+void GrpcServer::shutdown(TimePoint deadline) {
+  if (state_->server == nullptr) return;
+  const auto left = std::max(Duration::zero(), deadline - steady_now());
+  state_->server->Shutdown(std::chrono::system_clock::now() +
+                           std::chrono::duration_cast<std::chrono::milliseconds>(left));
+  state_->server->Wait();
+  state_->server.reset();
+}
+
+}  // namespace latentd

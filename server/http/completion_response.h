@@ -1,0 +1,72 @@
+// CompletionResponse: updates of a generation as OpenAI's text_completion objects, whole or as
+// server-sent events.
+//
+// Logprobs have the legacy shape: tokens, token_logprobs, top_logprobs, text_offset, one entry a
+// token. A token that is no whole text is written "bytes:\xe2\x82". With echo and logprobs the
+// prompt's tokens come first, the very first with null.
+//
+// Contract: one request, one thread. `model` outlives it.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "server/generation.h"
+#include "server/http/completion_request.h"
+
+namespace latentd {
+
+// `data: {json}\n\n`
+void append_sse(std::string& out, std::string_view json);
+inline constexpr std::string_view kSseDone = "data: [DONE]\n\n";
+inline constexpr std::string_view kSseKeepAlive = ": keep-alive\n\n";
+
+class CompletionResponse final {
+ public:
+  CompletionResponse(const CompletionRequest& request, const PreparedGeneration& prepared,
+                     const ServingModel& model, std::string id);
+
+  bool streams() const { return stream_; }
+
+  // Streaming: appends the events that `update` makes, the last of them and [DONE] included.
+  void append_events(const GenerationUpdate& update, std::string& out);
+
+  // Not streaming: collect every update, then take the body.
+  void collect(GenerationUpdate update);
+  std::string body();
+
+ private:
+  struct PromptText {
+    std::string text;
+    std::vector<TokenId> tokens;
+    std::vector<int> offsets;  // characters before each token
+    int num_chars = 0;
+  };
+  struct Choice {
+    std::size_t prompt = 0;
+    bool begun = false;   // something of it was rendered: the prompt was echoed, if it had to be
+    ChoiceDelta pending;  // not rendered yet
+  };
+  struct Chunk;  // a choice as JSON
+
+  void add_prompt(const Prompt& prompt, const std::vector<TokenId>& tokens);
+  void merge(ChoiceDelta delta);
+  bool is_due(const Choice& choice) const;
+  Chunk render(Choice& choice) const;
+
+  const ServingModel& model_;
+  const std::string id_;
+  const bool stream_;
+  const bool include_usage_;
+  const bool echo_;
+  const bool return_token_ids_;
+  const bool logprobs_;
+  const bool skip_special_tokens_;
+  const std::int64_t created_;
+  std::vector<PromptText> prompts_;
+  std::vector<Choice> choices_;
+  Usage usage_;
+};
+
+}  // namespace latentd

@@ -1,0 +1,262 @@
+#include "server/http/connection.h"
+
+#include <boost/asio/as_tuple.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <boost/asio/write.hpp>
+#include <boost/beast/core/flat_buffer.hpp>
+#include <boost/beast/http.hpp>
+#include <optional>
+
+#include "server/access_log.h"
+#include "server/http/exchange.h"
+#include "server/http/plain_routes.h"
+#include "server/http/router.h"
+
+namespace latentd {
+namespace {
+
+namespace asio = boost::asio;
+namespace beast = boost::beast;
+namespace http = boost::beast::http;
+
+constexpr auto kAwait = asio::as_tuple(asio::use_awaitable);
+constexpr auto kHeaderLimit = std::chrono::seconds(10);
+constexpr auto kBodyLimit = std::chrono::seconds(30);
+constexpr auto kIdleLimit = std::chrono::seconds(75);
+constexpr auto kLingerLimit = std::chrono::seconds(2);
+constexpr std::size_t kLingerBytes = std::size_t{1} << 20;
+constexpr std::uint32_t kMaxHeaderBytes = 16 << 10;
+constexpr std::ptrdiff_t kMaxHeaderLines = 100;
+constexpr std::uint64_t kMaxBodyBytes = std::uint64_t{8} << 20;
+
+using Parser = http::request_parser<http::string_body>;
+
+// Counts a request until its answer is written.
+class ActiveRequest final {
+ public:
+  explicit ActiveRequest(Door& door) : door_(door) { ++door_.active; }
+  ~ActiveRequest() { --door_.active; }
+  ActiveRequest(const ActiveRequest&) = delete;
+  ActiveRequest& operator=(const ActiveRequest&) = delete;
+
+ private:
+  Door& door_;
+};
+
+// What a request that could not be read deserves. None: nothing can be said.
+std::optional<HttpReply> read_error(const boost::system::error_code& error, const char* what) {
+  if (error == beast::error::timeout)
+    return http_error(408, std::string(what) + " came too slowly");
+  if (error == http::error::header_limit || error == http::error::buffer_overflow) {
+    return http_error(431, "the header is larger than 16384 bytes");
+  }
+  if (error == http::error::body_limit) {
+    return http_error(413, "the body is larger than 8388608 bytes");
+  }
+  if (error == http::error::end_of_stream || error == http::error::partial_message) {
+    return std::nullopt;
+  }
+  if (error.category() == make_error_code(http::error::bad_method).category()) {
+    return http_error(400, "malformed HTTP: " + error.message());
+  }
+  return std::nullopt;
+}
+
+bool is_json(std::string_view content_type) {
+  content_type = content_type.substr(0, content_type.find(';'));
+  while (content_type.ends_with(' ')) content_type.remove_suffix(1);
+  return beast::iequals(content_type, "application/json");
+}
+
+class Connection final {
+ public:
+  Connection(beast::tcp_stream stream, Door& door) : stream_(std::move(stream)), door_(door) {}
+
+  asio::awaitable<void> run() {
+    bool first = true;
+    while (co_await await_request(std::exchange(first, false))) {
+      const ActiveRequest active(door_);
+      const bool open = co_await serve_one();
+      if (!open) break;
+    }
+    boost::system::error_code ignored;
+    stream_.socket().shutdown(asio::ip::tcp::socket::shutdown_both, ignored);
+  }
+
+ private:
+  // Until the first byte of a request is there. The time between requests is no request's.
+  asio::awaitable<bool> await_request(bool first) {
+    if (buffer_.size() > 0) co_return true;
+    if (!first && door_.last_answers()) co_return false;
+    stream_.expires_after(first ? kHeaderLimit : kIdleLimit);
+    const auto [error, size] = co_await stream_.async_read_some(buffer_.prepare(4096), kAwait);
+    if (error) co_return false;
+    buffer_.commit(size);
+    co_return true;
+  }
+
+  // True when the connection can take another request.
+  asio::awaitable<bool> serve_one() {
+    arrival_ = steady_now();
+    parser_.emplace();
+    parser_->header_limit(kMaxHeaderBytes);
+    parser_->body_limit(boost::none);  // checked below, where it can be answered
+    stream_.expires_after(kHeaderLimit);
+    const auto [error, size] = co_await http::async_read_header(stream_, buffer_, *parser_, kAwait);
+    read_head();
+    if (error) {
+      style_.keep_alive = false;
+      if (auto reply = read_error(error, "the header")) co_await refuse(*std::move(reply));
+      co_return false;
+    }
+    if (auto reply = check_head()) {
+      co_await refuse(*std::move(reply));
+      co_return style_.keep_alive;
+    }
+    if (match_.route == Route::kCompletions) co_return co_await serve_completion();
+    co_return co_await serve_plain();
+  }
+
+  void read_head() {
+    const auto& head = parser_->get();
+    style_ = AnswerStyle();
+    style_.version = head.version() < 11 ? 10 : 11;
+    style_.head = head.method() == http::verb::head;
+    style_.request_id = request_id_or_new(std::string_view(head["X-Request-Id"]));
+    // A body that is not read ends the connection.
+    style_.keep_alive = head.keep_alive() && !door_.last_answers();
+    target_ = std::string(head.target());
+    method_ = std::string(head.method_string());
+    match_ = match_route(target_);
+  }
+
+  bool has_body() const { return parser_->chunked() || parser_->content_length().value_or(0) > 0; }
+
+  // An answer that the head alone deserves: no work is done, and no body read, for these.
+  std::optional<HttpReply> check_head() {
+    const auto& head = parser_->get();
+    if (has_body() && match_.route != Route::kCompletions) style_.keep_alive = false;
+    const auto no_body = [this](HttpReply reply) {
+      if (has_body()) style_.keep_alive = false;
+      return reply;
+    };
+    if (std::distance(head.begin(), head.end()) > kMaxHeaderLines) {
+      return no_body(http_error(431, "the header has more than 100 lines"));
+    }
+    if (match_.needs_key &&
+        !door_.frontend.keys().allows(std::string_view(head["Authorization"]))) {
+      door_.frontend.metrics().count_auth_failure("http");
+      return no_body(error_reply(Status(StatusCode::kUnauthenticated,
+                                        "a valid key is required: `Authorization: Bearer KEY`")));
+    }
+    if (match_.route == Route::kUnknown) return no_body(http_error(404, "no such path"));
+    if (!match_.allows(method_)) {
+      HttpReply reply = http_error(405, "the method is not one of: " + std::string(match_.allowed));
+      reply.headers.emplace_back("Allow", std::string(match_.allowed));
+      return no_body(std::move(reply));
+    }
+    if (match_.route == Route::kCompletions) return check_body_head(no_body);
+    return std::nullopt;
+  }
+
+  template <typename NoBody>
+  std::optional<HttpReply> check_body_head(const NoBody& no_body) {
+    const auto& head = parser_->get();
+    if (!is_json(std::string_view(head["Content-Type"]))) {
+      return no_body(http_error(415, "Content-Type must be application/json"));
+    }
+    if (!parser_->chunked() && !parser_->content_length()) {
+      return no_body(http_error(411, "Content-Length or chunked Transfer-Encoding is required"));
+    }
+    if (parser_->content_length().value_or(0) > kMaxBodyBytes) {
+      return no_body(http_error(413, "the body is larger than 8388608 bytes"));
+    }
+    const std::string_view expect(head["Expect"]);
+    if (!expect.empty() && !beast::iequals(expect, "100-continue")) {
+      return no_body(http_error(417, "the only expectation that is met is 100-continue"));
+    }
+    return std::nullopt;
+  }
+
+  asio::awaitable<bool> serve_plain() {
+    HttpReply reply = answer_plain(match_, door_.frontend);
+    const int status = reply.status;
+    const bool written = co_await write_reply(stream_, std::move(reply), style_);
+    // Probes and scrapes would be most of the log.
+    if (match_.route == Route::kModels || match_.route == Route::kModel) log(status, nullptr);
+    co_return written&& style_.keep_alive;
+  }
+
+  asio::awaitable<bool> serve_completion() {
+    auto slot = door_.frontend.reserve();
+    if (!slot.ok()) {
+      style_.keep_alive = false;  // the body was not read
+      co_await refuse(error_reply(slot.status()));
+      co_return false;
+    }
+    if (auto failed = co_await read_body()) {
+      style_.keep_alive = false;
+      if (auto reply = read_error(failed, "the body")) co_await refuse(*std::move(reply));
+      co_return false;
+    }
+    const Outcome outcome = co_await run_completion(
+        stream_, door_, *std::move(slot), std::move(parser_->get().body()), style_, arrival_);
+    log(outcome.status, outcome.status == 200 ? &outcome.usage : nullptr);
+    co_return outcome.open;
+  }
+
+  asio::awaitable<boost::system::error_code> read_body() {
+    stream_.expires_after(kBodyLimit);
+    if (!parser_->get()["Expect"].empty() && style_.version >= 11) {
+      static constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
+      const auto [error, size] =
+          co_await asio::async_write(stream_, asio::buffer(kContinue), kAwait);
+      if (error) co_return error;
+    }
+    parser_->body_limit(kMaxBodyBytes);
+    const auto [error, size] = co_await http::async_read(stream_, buffer_, *parser_, kAwait);
+    co_return error;
+  }
+
+  // An error answer. When it ends the connection, the client gets time to read it: closing on
+  // unread bytes would reset the connection under it.
+  asio::awaitable<void> refuse(HttpReply reply) {
+    log(reply.status, nullptr);
+    const bool written = co_await write_reply(stream_, std::move(reply), style_);
+    if (!written || style_.keep_alive) co_return;
+    boost::system::error_code ignored;
+    stream_.socket().shutdown(asio::ip::tcp::socket::shutdown_send, ignored);
+    stream_.expires_after(kLingerLimit);
+    std::vector<char> sink(16 << 10);
+    for (std::size_t total = 0; total < kLingerBytes;) {
+      const auto [error, size] = co_await stream_.async_read_some(asio::buffer(sink), kAwait);
+      if (error) co_return;
+      total += size;
+    }
+  }
+
+  void log(int status, const Usage* usage) {
+    log_access({"http", method_, std::string(path_of(target_)), style_.request_id,
+                std::to_string(status), arrival_, usage});
+  }
+
+  beast::tcp_stream stream_;
+  Door& door_;
+  beast::flat_buffer buffer_{kMaxHeaderBytes + (64 << 10)};
+  std::optional<Parser> parser_;
+  AnswerStyle style_;
+  RouteMatch match_;
+  std::string target_;
+  std::string method_;
+  TimePoint arrival_{};
+};
+
+}  // namespace
+
+asio::awaitable<void> run_connection(beast::tcp_stream stream, Door& door) {
+  Connection connection(std::move(stream), door);
+  co_await connection.run();
+}
+
+}  // namespace latentd

@@ -1,0 +1,288 @@
+#include "server/http/exchange.h"
+
+#include <sys/socket.h>
+
+#include <boost/asio/as_tuple.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <boost/asio/write.hpp>
+#include <boost/beast/http.hpp>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "server/http/completion_response.h"
+
+namespace latentd {
+namespace {
+
+namespace asio = boost::asio;
+namespace beast = boost::beast;
+namespace http = boost::beast::http;
+
+constexpr auto kAwait = asio::as_tuple(asio::use_awaitable);
+constexpr auto kWriteLimit = std::chrono::seconds(30);
+constexpr auto kKeepAliveInterval = std::chrono::seconds(15);
+
+// What the text pool and egress bring to the connection's strand; touched on that strand alone.
+// Shared with them: they may hold it longer than the connection lives.
+struct Mailroom {
+  explicit Mailroom(const asio::any_io_executor& executor) : wake(executor) {}
+
+  asio::steady_timer wake;
+  std::unique_ptr<CompletionResponse> response;  // there before any update
+  std::vector<GenerationUpdate> updates;  // a request that fails at once has one, done and wrong
+  std::optional<GenerationId> generation;
+  bool client_left = false;
+  bool over = false;  // the exchange has ended: nobody looks any more
+};
+
+template <typename Change>
+void post_to(const std::shared_ptr<Mailroom>& room, Change change) {
+  asio::post(room->wake.get_executor(), [room, change = std::move(change)]() mutable {
+    change(*room);
+    room->wake.cancel();
+  });
+}
+
+Status reject(Frontend& frontend, Status status) {
+  frontend.metrics().count_rejected("invalid");
+  return status;
+}
+
+// On the text pool.
+Status begin(Frontend& frontend, const std::shared_ptr<Mailroom>& room, IntakeSlot slot,
+             const std::string& body, const std::string& request_id, TimePoint arrival) {
+  auto request = parse_completion(body);
+  if (!request.ok()) return reject(frontend, request.status());
+  auto prepared = prepare(std::move(request->generation), *frontend.model());
+  if (!prepared.ok()) return reject(frontend, prepared.status());
+  post_to(room, [response = std::make_unique<CompletionResponse>(
+                     *request, *prepared, *frontend.model(), "cmpl-" + request_id)](
+                    Mailroom& mail) mutable { mail.response = std::move(response); });
+  LATENTD_ASSIGN_OR_RETURN(const GenerationId id,
+                           frontend.launch(
+                               *std::move(prepared), std::move(slot), "",
+                               [room](GenerationUpdate update) {
+                                 post_to(room,
+                                         [update = std::move(update)](Mailroom& mail) mutable {
+                                           if (!mail.over)
+                                             mail.updates.push_back(std::move(update));
+                                         });
+                               },
+                               arrival));
+  post_to(room, [&frontend, id](Mailroom& mail) {
+    mail.generation = id;
+    if (mail.over && mail.client_left) frontend.cancel(id, "disconnect");
+  });
+  return ok_status();
+}
+
+// Sets client_left when the peer closes while nothing is being read. Bytes of a next request end
+// the watch: they are left where they are.
+void watch(beast::tcp_stream& stream, const std::shared_ptr<Mailroom>& room) {
+  stream.socket().async_wait(
+      asio::ip::tcp::socket::wait_read, [&stream, room](const boost::system::error_code& error) {
+        if (error || room->over) return;  // the exchange has ended; `stream` may be gone
+        char byte = 0;
+        const auto got = ::recv(stream.socket().native_handle(), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+        if (got > 0) return;
+        if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR)) {
+          watch(stream, room);
+          return;
+        }
+        room->client_left = true;
+        room->wake.cancel();
+      });
+}
+
+class Exchange final {
+ public:
+  Exchange(beast::tcp_stream& stream, Door& door, AnswerStyle style)
+      : stream_(stream),
+        door_(door),
+        style_(std::move(style)),
+        room_(std::make_shared<Mailroom>(stream.get_executor())) {}
+
+  asio::awaitable<Outcome> run(IntakeSlot slot, std::string body, TimePoint arrival) {
+    stream_.expires_never();
+    door_.frontend.post([&frontend = door_.frontend, room = room_, slot = std::move(slot),
+                         body = std::move(body), request_id = style_.request_id,
+                         arrival]() mutable {
+      Status status = begin(frontend, room, std::move(slot), body, request_id, arrival);
+      if (status.ok()) return;
+      GenerationUpdate failed;
+      failed.done = true;
+      failed.error = std::move(status);
+      post_to(room, [failed = std::move(failed)](Mailroom& mail) mutable {
+        mail.updates.push_back(std::move(failed));
+      });
+    });
+    watch(stream_, room_);
+    co_await answer();
+    finish();
+    co_return outcome_;
+  }
+
+ private:
+  asio::awaitable<void> answer() {
+    bool done = false;
+    while (!done) {
+      const bool something = co_await wait();
+      if (room_->client_left) {
+        outcome_.status = 499;
+        co_return;
+      }
+      std::string out;
+      if (!something) out = kSseKeepAlive;
+      for (GenerationUpdate& update : std::exchange(room_->updates, {})) {
+        if (update.done) done_ = done = true;
+        outcome_.usage = update.usage;
+        if (!update.error.ok() && !head_written_) {
+          co_await reply(error_reply(update.error));
+          co_return;
+        }
+        take(std::move(update), out);
+      }
+      if (room_->response->streams()) {
+        const bool written = co_await write_part(std::move(out), done);
+        if (!written) co_return;
+      } else if (done) {
+        HttpReply whole;
+        whole.body = room_->response->body();
+        co_await reply(std::move(whole));
+      }
+    }
+  }
+
+  // Until something has come, or (false) a stream's keep-alive is due.
+  asio::awaitable<bool> wait() {
+    while (true) {
+      if (room_->client_left || !room_->updates.empty()) co_return true;
+      room_->wake.expires_after(kKeepAliveInterval);
+      const auto [error] = co_await room_->wake.async_wait(kAwait);
+      const bool idle = !error && room_->response != nullptr && room_->response->streams();
+      if (idle && room_->updates.empty()) co_return false;
+    }
+  }
+
+  void take(GenerationUpdate update, std::string& out) {
+    if (!room_->response->streams()) {
+      room_->response->collect(std::move(update));
+      return;
+    }
+    if (update.error.ok()) {
+      room_->response->append_events(update, out);
+      return;
+    }
+    append_sse(out, error_object(update.error));
+    out += kSseDone;
+  }
+
+  asio::awaitable<void> reply(HttpReply answer) {
+    outcome_.status = answer.status;
+    const bool written = co_await write_reply(stream_, std::move(answer), style_);
+    outcome_.open = written && style_.keep_alive;
+  }
+
+  // Part of a stream; the head before the first.
+  asio::awaitable<bool> write_part(std::string part, bool last) {
+    if (style_.version < 11) style_.keep_alive = false;
+    if (!head_written_) {
+      const bool written = co_await write_head();
+      if (!written) co_return false;
+    }
+    head_written_ = true;
+    boost::system::error_code failed;
+    if (!part.empty()) failed = co_await write_bytes(part);
+    if (!failed && last && style_.version >= 11) {
+      stream_.expires_after(kWriteLimit);
+      const auto [error, size] =
+          co_await asio::async_write(stream_, http::make_chunk_last(), kAwait);
+      failed = error;
+    }
+    stream_.expires_never();
+    if (failed) {
+      slow_ = failed == beast::error::timeout;
+      room_->client_left = true;
+      co_return false;
+    }
+    outcome_.open = last && style_.keep_alive;
+    co_return true;
+  }
+
+  asio::awaitable<boost::system::error_code> write_bytes(const std::string& part) {
+    stream_.expires_after(kWriteLimit);
+    // Two statements, not a conditional: g++ 12 runs both arms of a ?: that awaits.
+    if (style_.version < 11) {
+      const auto [error, size] = co_await asio::async_write(stream_, asio::buffer(part), kAwait);
+      co_return error;
+    }
+    const auto [error, size] =
+        co_await asio::async_write(stream_, http::make_chunk(asio::buffer(part)), kAwait);
+    co_return error;
+  }
+
+  asio::awaitable<bool> write_head() {
+    http::response<http::empty_body> head(http::status::ok, style_.version);
+    head.set(http::field::content_type, "text/event-stream; charset=utf-8");
+    head.set(http::field::cache_control, "no-cache");
+    head.set("X-Accel-Buffering", "no");
+    head.set("X-Request-Id", style_.request_id);
+    head.keep_alive(style_.keep_alive);
+    if (style_.version >= 11) head.chunked(true);
+    http::response_serializer<http::empty_body> serializer(head);
+    stream_.expires_after(kWriteLimit);
+    const auto [error, size] = co_await http::async_write_header(stream_, serializer, kAwait);
+    room_->client_left = room_->client_left || error.failed();
+    co_return !error.failed();
+  }
+
+  // Ends the watch, and the generation if nobody waits for it any more.
+  void finish() {
+    room_->over = true;
+    boost::system::error_code ignored;
+    stream_.socket().cancel(ignored);
+    if (room_->client_left) {
+      outcome_.open = false;
+      if (room_->generation && !done_) {
+        door_.frontend.cancel(*room_->generation, slow_ ? "slow_reader" : "disconnect");
+      }
+    }
+  }
+
+  beast::tcp_stream& stream_;
+  Door& door_;
+  AnswerStyle style_;
+  const std::shared_ptr<Mailroom> room_;
+  Outcome outcome_;
+  bool head_written_ = false;
+  bool done_ = false;  // the generation has ended
+  bool slow_ = false;
+};
+
+}  // namespace
+
+asio::awaitable<Outcome> run_completion(beast::tcp_stream& stream, Door& door, IntakeSlot slot,
+                                        std::string body, AnswerStyle style, TimePoint arrival) {
+  Exchange exchange(stream, door, std::move(style));
+  co_return co_await exchange.run(std::move(slot), std::move(body), arrival);
+}
+
+asio::awaitable<bool> write_reply(beast::tcp_stream& stream, HttpReply reply, AnswerStyle style) {
+  http::response<http::string_body> response(static_cast<http::status>(reply.status),
+                                             style.version);
+  response.set(http::field::content_type, reply.content_type);
+  response.set("X-Request-Id", style.request_id);
+  for (const auto& [name, value] : reply.headers) response.set(name, value);
+  response.keep_alive(style.keep_alive);
+  response.content_length(reply.body.size());
+  if (!style.head) response.body() = std::move(reply.body);
+  stream.expires_after(kWriteLimit);
+  const auto [error, size] = co_await http::async_write(stream, response, kAwait);
+  stream.expires_never();
+  co_return !error.failed();
+}
+
+}  // namespace latentd

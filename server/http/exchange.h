@@ -1,0 +1,40 @@
+// The exchange of one completion: from its body to the last byte of its answer.
+//
+// While the answer is awaited the socket is watched: a client that closes its side, half or whole,
+// has left, and its generation is cancelled.
+//
+// Contract: runs on the stream's strand.
+#pragma once
+
+#include <boost/asio/awaitable.hpp>
+#include <boost/beast/core/tcp_stream.hpp>
+#include <string>
+
+#include "server/http/door.h"
+#include "server/http/reply.h"
+
+namespace latentd {
+
+// How an answer goes out on this connection.
+struct AnswerStyle {
+  unsigned version = 11;  // 10: no chunked encoding
+  bool keep_alive = true;
+  bool head = false;  // headers only
+  std::string request_id;
+};
+
+struct Outcome {
+  int status = 200;
+  bool open = false;  // the connection can take another request
+  Usage usage;        // of generations
+};
+
+boost::asio::awaitable<Outcome> run_completion(boost::beast::tcp_stream& stream, Door& door,
+                                               IntakeSlot slot, std::string body, AnswerStyle style,
+                                               TimePoint arrival);
+
+// Writes a whole answer; whether that worked.
+boost::asio::awaitable<bool> write_reply(boost::beast::tcp_stream& stream, HttpReply reply,
+                                         AnswerStyle style);
+
+}  // namespace latentd

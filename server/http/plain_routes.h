@@ -1,0 +1,15 @@
+// Answers that need no engine: models, health, version, metrics.
+//
+// Contract: any thread; never blocks for long.
+#pragma once
+
+#include "server/frontend.h"
+#include "server/http/reply.h"
+#include "server/http/router.h"
+
+namespace latentd {
+
+// REQUIRES: a known route other than kCompletions.
+HttpReply answer_plain(const RouteMatch& match, Frontend& frontend);
+
+}  // namespace latentd

@@ -1,0 +1,46 @@
+// The router: which route a request is for, and whether it needs a key.
+//
+// Deny by default: whatever is not health, readiness or version needs the key when keys are set,
+// unknown paths included; decided on the same decoded path that picks the route.
+//
+// Contract: pure functions.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace latentd {
+
+enum class Route : std::uint8_t {
+  kUnknown,
+  kCompletions,
+  kModels,
+  kModel,
+  kHealthz,  // alive
+  kReadyz,   // takes requests
+  kHealth,   // as readyz, under the name that vLLM has for it
+  kVersion,
+  kMetrics,
+};
+
+struct RouteMatch {
+  Route route = Route::kUnknown;
+  bool needs_key = true;
+  std::string_view allowed;  // methods, as an Allow header has them
+  std::string model;         // kModel: the id, slashes and all
+
+  bool allows(std::string_view method) const;
+};
+
+// `target` as in the request line; its query is ignored.
+RouteMatch match_route(std::string_view target);
+
+// The path of a target, without its query: for logs.
+std::string_view path_of(std::string_view target);
+
+// Decodes %XX once. Nothing when an escape is malformed or stands for NUL.
+std::optional<std::string> percent_decode(std::string_view text);
+
+}  // namespace latentd

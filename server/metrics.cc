@@ -1,0 +1,212 @@
+#include "server/metrics.h"
+
+#include <prometheus/counter.h>
+#include <prometheus/family.h>
+#include <prometheus/histogram.h>
+#include <prometheus/registry.h>
+#include <prometheus/text_serializer.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <mutex>
+#include <optional>
+#include <sstream>
+#include <unordered_map>
+#include <vector>
+
+#include "server/engine_metrics.h"
+#include "server/version.h"
+
+namespace latentd {
+namespace {
+
+using Buckets = prometheus::Histogram::BucketBoundaries;
+using Families = std::vector<prometheus::MetricFamily>;
+
+const Buckets kFirstTokenBuckets = {.001, .005, .01, .02, .04, .06, .08, .1, .25, .5,  .75,
+                                    1,    2.5,  5,   7.5, 10,  20,  40,  80, 160, 640, 2560};
+const Buckets kInterTokenBuckets = {.001, .002, .004, .006, .008, .01, .015, .02, .025, .03, .04,
+                                    .06,  .08,  .1,   .2,   .4,   .8,  1,    2,   4,    8};
+const Buckets kRequestBuckets = {.01, .05, .1, .3, .5, .8, 1,  1.5, 2,   2.5, 5,
+                                 10,  15,  20, 30, 40, 50, 60, 120, 240, 480, 960};
+const Buckets kTokenCountBuckets = {1,   2,    5,    10,   20,    50,    100,   200,
+                                    500, 1000, 2000, 5000, 10000, 20000, 50000, 100000};
+
+// Families that vLLM has under the same name behind "vllm:".
+constexpr std::array kAliases = {
+    "num_requests_running",        "num_requests_waiting",        "kv_cache_usage_perc",
+    "cache_config_info",           "prompt_tokens_total",         "generation_tokens_total",
+    "prefix_cache_queries_total",  "prefix_cache_hits_total",     "num_preemptions_total",
+    "request_success_total",       "time_to_first_token_seconds", "inter_token_latency_seconds",
+    "e2e_request_latency_seconds", "request_queue_time_seconds",  "request_prompt_tokens",
+    "request_generation_tokens",
+};
+
+void add_aliases(Families& families) {
+  constexpr std::string_view kOurs = "latentd_";
+  const std::size_t count = families.size();
+  for (std::size_t i = 0; i < count; ++i) {
+    const std::string name = families[i].name.substr(kOurs.size());
+    if (std::ranges::find(kAliases, name) == kAliases.end()) continue;
+    families.push_back(families[i]);
+    families.back().name = "vllm:" + name;
+  }
+}
+
+// The families that are counted here. Made once the model's name, a label of all, is known.
+struct Counted {
+  explicit Counted(const prometheus::Labels& labels);
+
+  prometheus::Histogram& histogram(const char* name, const char* help, const Buckets& buckets,
+                                   const prometheus::Labels& labels) {
+    return prometheus::BuildHistogram().Name(name).Help(help).Register(registry).Add(labels,
+                                                                                     buckets);
+  }
+
+  prometheus::Registry registry;
+  prometheus::Counter& prompt_tokens;
+  prometheus::Family<prometheus::Counter>& finished;
+  prometheus::Histogram& first_token;
+  prometheus::Histogram& inter_token;
+  prometheus::Histogram& request;
+  prometheus::Histogram& queue;
+  prometheus::Histogram& request_prompt_tokens;
+  prometheus::Histogram& request_generation_tokens;
+};
+
+Counted::Counted(const prometheus::Labels& labels)
+    : prompt_tokens(prometheus::BuildCounter()
+                        .Name("latentd_prompt_tokens_total")
+                        .Help("Tokens of prompts whose work began")
+                        .Register(registry)
+                        .Add(labels)),
+      finished(prometheus::BuildCounter()
+                   .Name("latentd_request_success_total")
+                   .Help("Choices that ended, by reason")
+                   .Labels(labels)
+                   .Register(registry)),
+      first_token(histogram("latentd_time_to_first_token_seconds", "From arrival to first token",
+                            kFirstTokenBuckets, labels)),
+      inter_token(histogram("latentd_inter_token_latency_seconds", "Between tokens of one choice",
+                            kInterTokenBuckets, labels)),
+      request(histogram("latentd_e2e_request_latency_seconds", "From arrival to the end",
+                        kRequestBuckets, labels)),
+      queue(histogram("latentd_request_queue_time_seconds", "From arrival to a slot",
+                      kRequestBuckets, labels)),
+      request_prompt_tokens(histogram("latentd_request_prompt_tokens", "Prompt tokens of a choice",
+                                      kTokenCountBuckets, labels)),
+      request_generation_tokens(histogram("latentd_request_generation_tokens",
+                                          "Generated tokens of a choice", kTokenCountBuckets,
+                                          labels)) {
+  for (const char* reason : {"stop", "length", "abort", "error"}) {
+    finished.Add({{"finished_reason", reason}});
+  }
+}
+
+}  // namespace
+
+struct Metrics::State {
+  explicit State(std::function<ServerState()> server_state_in)
+      : server_state(std::move(server_state_in)),
+        rejected(prometheus::BuildCounter()
+                     .Name("latentd_requests_rejected_total")
+                     .Help("Requests refused, by reason")
+                     .Register(registry)),
+        cancelled(prometheus::BuildCounter()
+                      .Name("latentd_requests_cancelled_total")
+                      .Help("Requests ended early, by cause")
+                      .Register(registry)),
+        auth_failures(prometheus::BuildCounter()
+                          .Name("latentd_auth_failures_total")
+                          .Help("Calls without a valid key, by door")
+                          .Register(registry)) {
+    for (const char* reason : {"queue_full", "unavailable", "invalid"}) {
+      rejected.Add({{"reason", reason}});
+    }
+    for (const char* cause : {"disconnect", "abort", "slow_reader"}) {
+      cancelled.Add({{"cause", cause}});
+    }
+    for (const char* door : {"http", "grpc"}) auth_failures.Add({{"door", door}});
+  }
+
+  const std::function<ServerState()> server_state;
+  prometheus::Registry registry;
+  prometheus::Family<prometheus::Counter>& rejected;
+  prometheus::Family<prometheus::Counter>& cancelled;
+  prometheus::Family<prometheus::Counter>& auth_failures;
+
+  // Written once by set_engine, then published.
+  std::unique_ptr<Counted> counted;
+  EngineMetricsSource engine;
+  std::atomic<bool> has_engine{false};
+
+  Counted* published() {
+    return has_engine.load(std::memory_order_acquire) ? counted.get() : nullptr;
+  }
+};
+
+Metrics::Metrics(std::function<ServerState()> state)
+    : state_(std::make_unique<State>(std::move(state))) {}
+
+Metrics::~Metrics() = default;
+
+void Metrics::set_engine(const std::string& model_name, const EngineInfo& info,
+                         std::function<EngineStats()> stats) {
+  state_->counted =
+      std::make_unique<Counted>(prometheus::Labels{{"engine", "0"}, {"model_name", model_name}});
+  state_->engine = {model_name, info, std::move(stats)};
+  state_->has_engine.store(true, std::memory_order_release);
+}
+
+void Metrics::count_prompt_tokens(int tokens) {
+  if (Counted* counted = state_->published()) counted->prompt_tokens.Increment(tokens);
+}
+
+void Metrics::observe_queue_time(double seconds) {
+  if (Counted* counted = state_->published()) counted->queue.Observe(seconds);
+}
+
+void Metrics::observe_first_token(double seconds) {
+  if (Counted* counted = state_->published()) counted->first_token.Observe(seconds);
+}
+
+void Metrics::observe_inter_token(double seconds) {
+  if (Counted* counted = state_->published()) counted->inter_token.Observe(seconds);
+}
+
+void Metrics::observe_finished(std::string_view reason, double seconds, int prompt_tokens,
+                               int generated_tokens) {
+  Counted* counted = state_->published();
+  if (counted == nullptr) return;
+  counted->finished.Add({{"finished_reason", std::string(reason)}}).Increment();
+  counted->request.Observe(seconds);
+  counted->request_prompt_tokens.Observe(prompt_tokens);
+  counted->request_generation_tokens.Observe(generated_tokens);
+}
+
+void Metrics::count_rejected(std::string_view reason) {
+  state_->rejected.Add({{"reason", std::string(reason)}}).Increment();
+}
+
+void Metrics::count_cancelled(std::string_view cause) {
+  state_->cancelled.Add({{"cause", std::string(cause)}}).Increment();
+}
+
+void Metrics::count_auth_failure(std::string_view door) {
+  state_->auth_failures.Add({{"door", std::string(door)}}).Increment();
+}
+
+std::string Metrics::scrape() {
+  Families families = state_->registry.Collect();
+  append_process_metrics(state_->server_state(), families);
+  if (Counted* counted = state_->published()) {
+    append_engine_metrics(state_->engine, families);
+    Families more = counted->registry.Collect();
+    std::ranges::move(more, std::back_inserter(families));
+  }
+  add_aliases(families);
+  return prometheus::TextSerializer().Serialize(families);
+}
+
+}  // namespace latentd

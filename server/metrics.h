@@ -1,0 +1,54 @@
+// Metrics: what Prometheus scrapes.
+//
+// `latentd_*` names are the truth; those that have a counterpart in vLLM are emitted under its name
+// too ("vllm:num_requests_running"), so that public dashboards, autoscalers and routers work
+// unchanged. Engine figures are read from its snapshot at scrape time; the rest is counted where it
+// happens. Labels never hold text of a request.
+//
+// Contract: every method from any thread, none blocks for long.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "engine/engine.h"
+#include "server/server_state.h"
+
+namespace latentd {
+
+class Metrics final {
+ public:
+  // `state` is asked at scrape time.
+  explicit Metrics(std::function<ServerState()> state);
+  ~Metrics();
+  Metrics(const Metrics&) = delete;
+  Metrics& operator=(const Metrics&) = delete;
+
+  // Once, when the engine is loaded: what engine figures are labelled with, and where they come
+  // from. `stats` may be called until the last scrape.
+  void set_engine(const std::string& model_name, const EngineInfo& info,
+                  std::function<EngineStats()> stats);
+
+  void count_prompt_tokens(int tokens);
+  void observe_queue_time(double seconds);   // from arrival to a slot
+  void observe_first_token(double seconds);  // from arrival
+  void observe_inter_token(double seconds);
+  // One choice has ended: "stop", "length", "abort" or "error".
+  void observe_finished(std::string_view reason, double seconds, int prompt_tokens,
+                        int generated_tokens);
+
+  void count_rejected(std::string_view reason);    // "queue_full", "unavailable", "invalid"
+  void count_cancelled(std::string_view cause);    // "disconnect", "abort", "slow_reader"
+  void count_auth_failure(std::string_view door);  // "http", "grpc"
+
+  // The text exposition format, version 0.0.4.
+  std::string scrape();
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace latentd

@@ -1,0 +1,278 @@
+#include "server/options.h"
+
+#include <yaml-cpp/yaml.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cctype>
+#include <map>
+#include <optional>
+
+#include "server/version.h"
+
+namespace latentd {
+namespace {
+
+// What flags write into before they become ServeOptions.
+struct RawOptions {
+  ServeOptions serve;
+  std::string model;
+  std::string config;
+  std::string device = "cpu";
+  std::string dtype = "auto";
+  std::string kv_cache_dtype = "auto";
+  std::string generation_config = "auto";
+  std::string log_format = "text";
+  bool no_prefix_cache = false;
+  double drain_timeout_s = 60.0;
+  double drain_propagation_s = 2.0;
+};
+
+std::string environment_name(std::string flag) {
+  std::string name = "LATENTD_";
+  for (const char c : flag) {
+    name += c == '-' ? '_' : static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+  }
+  return name;
+}
+
+void add_door_options(CLI::App& app, RawOptions& raw) {
+  ServeOptions& serve = raw.serve;
+  const CLI::Range port(0, 65535);
+  app.add_option("--model", raw.model,
+                 "Directory of the model: config.json, tokenizer.json, *.safetensors");
+  app.add_option("--config", raw.config, "YAML file with any of these options");
+  app.add_option("--host", serve.host, "Address to listen on")->capture_default_str();
+  app.add_option("--http-port", serve.http_port, "HTTP port; 0 picks a free one")
+      ->check(port)
+      ->capture_default_str();
+  app.add_option("--grpc-port", serve.grpc_port, "gRPC port; 0 picks a free one")
+      ->check(port)
+      ->capture_default_str();
+  app.add_option("--served-model-name", serve.served_model_names,
+                 "Name that clients use; may be given more than once");
+  app.add_option("--api-key", serve.api_keys,
+                 "Key that clients must send; may be given more than once")
+      ->delimiter(',');
+  app.add_option("--generation-config", raw.generation_config,
+                 "auto: sampling defaults of generation_config.json apply; none: they do not")
+      ->check(CLI::IsMember({"auto", "none"}))
+      ->capture_default_str();
+  app.add_option("--default-max-tokens", serve.default_max_tokens,
+                 "Tokens generated for gRPC calls that set no max_tokens")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  app.add_option("--max-queue", serve.max_queue,
+                 "Requests waiting or running before new ones are refused")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  app.add_option("--drain-timeout", raw.drain_timeout_s,
+                 "Seconds that running requests may take after SIGTERM")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  app.add_option("--drain-propagation", raw.drain_propagation_s,
+                 "Seconds after SIGTERM in which new requests are still taken")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  app.add_option("--log-level", serve.log_level, "trace, debug, info, warning, error or critical")
+      ->check(CLI::IsMember({"trace", "debug", "info", "warning", "error", "critical"}))
+      ->capture_default_str();
+  app.add_option("--log-format", raw.log_format, "text or json")
+      ->check(CLI::IsMember({"text", "json"}))
+      ->capture_default_str();
+}
+
+void add_engine_options(CLI::App& app, RawOptions& raw) {
+  EngineOptions& engine = raw.serve.engine;
+  const CLI::Range count(0, 1 << 30);
+  app.add_option("--device", raw.device, "cpu or cuda")
+      ->check(CLI::IsMember({"cpu", "cuda"}))
+      ->capture_default_str();
+  app.add_option("--cpu-threads", engine.cpu_threads, "0: what the cgroup and affinity allow")
+      ->check(CLI::Range(0, 4096))
+      ->capture_default_str();
+  app.add_option("--dtype", raw.dtype, "Type of activations")
+      ->check(CLI::IsMember({"auto", "fp32", "bf16"}))
+      ->capture_default_str();
+  app.add_option("--kv-cache-dtype", raw.kv_cache_dtype, "Type of the latent cache")
+      ->check(CLI::IsMember({"auto", "fp32", "bf16"}))
+      ->capture_default_str();
+  app.add_option("--kv-cache-tokens", engine.kv_cache_tokens,
+                 "Tokens that the cache holds; 0: sized from memory")
+      ->capture_default_str();
+  app.add_option("--page-tokens,--block-size", engine.page_tokens, "Tokens of a page of the cache")
+      ->check(CLI::IsMember({16, 32, 64}))
+      ->capture_default_str();
+  app.add_option("--max-model-len", engine.max_model_len,
+                 "Tokens of prompt and output together; 0: what the model and the cache allow")
+      ->check(count)
+      ->capture_default_str();
+  app.add_option("--max-num-seqs", engine.max_num_seqs,
+                 "Sequences that run at once; 0: 64 on the CPU, 256 on CUDA")
+      ->check(count)
+      ->capture_default_str();
+  app.add_option("--max-num-batched-tokens", engine.max_num_batched_tokens,
+                 "Tokens of one step; 0: 512 on the CPU, 2048 on CUDA")
+      ->check(count)
+      ->capture_default_str();
+  app.add_flag("--batch-invariant,!--no-batch-invariant", engine.batch_invariant,
+               "The same text whatever else is in the batch (default: on)");
+  app.add_flag("--no-prefix-cache", raw.no_prefix_cache, "Compute every prompt afresh");
+  app.add_flag("--overcommit", engine.overcommit,
+               "Admit more than surely fits, and preempt when it does not");
+}
+
+void add_serve_options(CLI::App& app, RawOptions& raw) {
+  add_door_options(app, raw);
+  add_engine_options(app, raw);
+  for (CLI::Option* option : app.get_options()) {
+    if (option->get_lnames().empty() || option->get_lnames().front() == "help") continue;
+    option->envname(environment_name(option->get_lnames().front()));
+  }
+}
+
+std::optional<DType> dtype_of(const std::string& name) {
+  if (name == "fp32") return DType::kF32;
+  if (name == "bf16") return DType::kBF16;
+  return std::nullopt;
+}
+
+// Gives options that neither a flag nor the environment set the file's values.
+Status apply_file(CLI::App& app, const std::string& path) {
+  std::map<std::string, std::vector<std::string>> values;
+  const YAML::Node root = YAML::LoadFile(path);
+  if (root.IsNull()) return ok_status();
+  if (!root.IsMap()) return invalid_argument("config", path + ": must be a mapping of options");
+  for (const auto& entry : root) {
+    const auto key = entry.first.as<std::string>();
+    CLI::Option* option = key == "config" ? nullptr : app.get_option_no_throw("--" + key);
+    if (option == nullptr) return invalid_argument("config", path + ": unknown option " + key);
+    if (option->count() > 0) continue;
+    if (entry.second.IsSequence()) {
+      for (const auto& item : entry.second) option->add_result(item.as<std::string>());
+    } else {
+      option->add_result(entry.second.as<std::string>());
+    }
+    option->run_callback();
+  }
+  return ok_status();
+}
+
+Result<ServeOptions> finish(RawOptions raw) {
+  if (raw.model.empty()) return invalid_argument("model", "--model DIR is required");
+  ServeOptions serve = std::move(raw.serve);
+  serve.model = raw.model;
+  serve.engine.device = raw.device == "cuda" ? Device::kCuda : Device::kCpu;
+  serve.engine.dtype = dtype_of(raw.dtype);
+  serve.engine.kv_cache_dtype = dtype_of(raw.kv_cache_dtype);
+  serve.engine.prefix_cache = !raw.no_prefix_cache;
+  serve.use_generation_config = raw.generation_config == "auto";
+  serve.log_format = raw.log_format == "json" ? LogFormat::kJson : LogFormat::kText;
+  const auto seconds = [](double value) {
+    return std::chrono::duration_cast<Duration>(std::chrono::duration<double>(value));
+  };
+  serve.drain_timeout = seconds(std::min(raw.drain_timeout_s, 86400.0));
+  serve.drain_propagation = seconds(std::min(raw.drain_propagation_s, 86400.0));
+  for (const std::string& key : serve.api_keys) {
+    if (key.empty()) return invalid_argument("api-key", "a key must not be empty");
+  }
+  if (serve.served_model_names.empty()) {
+    // lexically_normal leaves an empty last component behind "dir/".
+    std::filesystem::path path = std::filesystem::absolute(serve.model).lexically_normal();
+    if (path.filename().empty()) path = path.parent_path();
+    serve.served_model_names = {path.filename().string()};
+  }
+  return serve;
+}
+
+}  // namespace
+
+Result<CommandLine> parse_command_line(int argc, const char* const* argv) {
+  CLI::App app("latentd: an inference server for Multi-head Latent Attention models", "latentd");
+  app.require_subcommand(1);
+  app.set_version_flag("--version", "latentd " + std::string(kVersion));
+  RawOptions raw;
+  CLI::App* serve = app.add_subcommand("serve", "Serve a model over HTTP and gRPC");
+  CLI::App* version = app.add_subcommand("version", "Print the version");
+  add_serve_options(*serve, raw);
+
+  CommandLine line;
+  try {
+    app.parse(argc, argv);
+    if (version->parsed()) {
+      line.text = "latentd " + std::string(kVersion);
+      return line;
+    }
+    if (!raw.config.empty()) LATENTD_RETURN_IF_ERROR(apply_file(*serve, raw.config));
+  } catch (const CLI::CallForVersion&) {
+    line.text = "latentd " + std::string(kVersion);
+    return line;
+  } catch (const CLI::CallForHelp&) {
+    line.text = app.help();  // of the subcommand, when one was named
+    return line;
+  } catch (const CLI::ParseError& error) {
+    return Status(StatusCode::kInvalidArgument, error.what());
+  } catch (const YAML::Exception& error) {
+    return invalid_argument("config", raw.config + ": " + error.what());
+  }
+  LATENTD_ASSIGN_OR_RETURN(line.serve, finish(std::move(raw)));
+  line.action = CommandLine::Action::kServe;
+  return line;
+}
+
+std::vector<std::pair<std::string, std::string>> serve_option_names() {
+  CLI::App app;
+  RawOptions raw;
+  add_serve_options(app, raw);
+  std::vector<std::pair<std::string, std::string>> names;
+  for (const CLI::Option* option : app.get_options()) {
+    if (option->get_envname().empty()) continue;
+    names.emplace_back("--" + option->get_lnames().front(), option->get_envname());
+  }
+  return names;
+}
+
+std::vector<std::pair<std::string, std::string>> describe(const ServeOptions& options) {
+  const EngineOptions& engine = options.engine;
+  const auto flag = [](bool value) { return std::string(value ? "true" : "false"); };
+  const auto dtype = [](const std::optional<DType>& value) {
+    return std::string(value ? dtype_name(*value) : "auto");
+  };
+  std::string names;
+  for (const std::string& name : options.served_model_names) {
+    names += (names.empty() ? "" : ",") + name;
+  }
+  return {
+      {"model", options.model.string()},
+      {"host", options.host},
+      {"http-port", std::to_string(options.http_port)},
+      {"grpc-port", std::to_string(options.grpc_port)},
+      {"served-model-name", names},
+      {"api-keys", std::to_string(options.api_keys.size())},
+      {"device", engine.device == Device::kCuda ? "cuda" : "cpu"},
+      {"cpu-threads", std::to_string(engine.cpu_threads)},
+      {"dtype", dtype(engine.dtype)},
+      {"kv-cache-dtype", dtype(engine.kv_cache_dtype)},
+      {"kv-cache-tokens", std::to_string(engine.kv_cache_tokens)},
+      {"page-tokens", std::to_string(engine.page_tokens)},
+      {"max-model-len", std::to_string(engine.max_model_len)},
+      {"max-num-seqs", std::to_string(engine.max_num_seqs)},
+      {"max-num-batched-tokens", std::to_string(engine.max_num_batched_tokens)},
+      {"batch-invariant", flag(engine.batch_invariant)},
+      {"prefix-cache", flag(engine.prefix_cache)},
+      {"overcommit", flag(engine.overcommit)},
+      {"generation-config", options.use_generation_config ? "auto" : "none"},
+      {"default-max-tokens", std::to_string(options.default_max_tokens)},
+      {"max-queue", std::to_string(options.max_queue)},
+      {"drain-timeout", fmt::format("{:g}", to_seconds(options.drain_timeout))},
+      {"drain-propagation", fmt::format("{:g}", to_seconds(options.drain_propagation))},
+      {"log-level", options.log_level},
+      {"log-format", options.log_format == LogFormat::kJson ? "json" : "text"},
+  };
+}
+
+bool is_loopback(const std::string& host) {
+  return host == "localhost" || host == "::1" || host == "[::1]" || host.starts_with("127.");
+}
+
+}  // namespace latentd

@@ -1,0 +1,66 @@
+// ServeOptions: what `latentd serve` was told, from flags, LATENTD_* variables and a YAML file.
+//
+// One name serves all three: `--http-port`, LATENTD_HTTP_PORT, `http-port:`. Flags win over the
+// environment, the environment over the file named by --config. Unknown variables are ignored (a
+// Kubernetes Service named latentd injects LATENTD_PORT and LATENTD_SERVICE_*, which no flag maps
+// to); an unknown key of the file is an error.
+//
+// Contract: plain values; parsing prints nothing and exits never.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/result.h"
+#include "engine/engine.h"
+
+namespace latentd {
+
+enum class LogFormat : std::uint8_t { kText, kJson };
+
+struct ServeOptions {
+  std::filesystem::path model;
+  std::string host = "127.0.0.1";
+  int http_port = 8000;                         // 0: any free one
+  int grpc_port = 50051;                        // 0: any free one
+  std::vector<std::string> served_model_names;  // empty: the last component of `model`
+  std::vector<std::string> api_keys;            // empty: no authentication
+
+  EngineOptions engine;
+  bool use_generation_config = true;
+  int default_max_tokens = 4096;  // gRPC calls that set none; completions have OpenAI's 16
+
+  int max_queue = 1024;  // requests in the house before new ones are shed
+  Duration drain_timeout = std::chrono::seconds(60);
+  Duration drain_propagation = std::chrono::seconds(2);
+
+  std::string log_level = "info";
+  LogFormat log_format = LogFormat::kText;
+};
+
+// A command line as understood. `text` is what to print for --help, --version and errors.
+struct CommandLine {
+  enum class Action : std::uint8_t { kServe, kPrint };
+
+  Action action = Action::kPrint;
+  ServeOptions serve;
+  std::string text;
+};
+
+// kInvalidArgument with a message for people when the arguments, the environment or the file are
+// wrong.
+Result<CommandLine> parse_command_line(int argc, const char* const* argv);
+
+// (flag, environment variable) of every option of `serve`.
+std::vector<std::pair<std::string, std::string>> serve_option_names();
+
+// The effective configuration, for the one log line at start; keys are counted, never shown.
+std::vector<std::pair<std::string, std::string>> describe(const ServeOptions& options);
+
+// True for an address that only this machine reaches.
+bool is_loopback(const std::string& host);
+
+}  // namespace latentd

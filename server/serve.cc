@@ -1,0 +1,236 @@
+#include "server/serve.h"
+
+#include <signal.h>
+#include <spdlog/spdlog.h>
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <ctime>
+#include <future>
+#include <optional>
+
+#include "engine/engine.h"
+#include "server/frontend.h"
+#include "server/grpc/grpc_server.h"
+#include "server/http/http_server.h"
+#include "server/log.h"
+#include "server/version.h"
+
+namespace latentd {
+namespace {
+
+constexpr Duration kPoll = std::chrono::milliseconds(50);
+constexpr Duration kLastWords = std::chrono::seconds(2);  // for answers to reach their sockets
+
+void raise_file_limit() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  if (setrlimit(RLIMIT_NOFILE, &limit) != 0) spdlog::warn("cannot raise RLIMIT_NOFILE");
+}
+
+// SIGTERM and SIGINT, taken by waiting for them: no handler, no other thread.
+class Signals final {
+ public:
+  Signals() {
+    sigemptyset(&set_);
+    sigaddset(&set_, SIGTERM);
+    sigaddset(&set_, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &set_, nullptr);
+    signal(SIGPIPE, SIG_IGN);
+  }
+
+  // True when one came within `timeout`.
+  bool wait(Duration timeout) const {
+    const auto ns = std::chrono::duration_cast<std::chrono::nanoseconds>(timeout).count();
+    const timespec limit{static_cast<time_t>(ns / 1'000'000'000),
+                         static_cast<long>(ns % 1'000'000'000)};
+    return sigtimedwait(&set_, nullptr, &limit) > 0;
+  }
+
+ private:
+  sigset_t set_{};
+};
+
+struct Loaded {
+  std::unique_ptr<Engine> engine;
+  std::unique_ptr<ServingModel> model;
+};
+
+std::int64_t unix_now() {
+  return std::chrono::duration_cast<std::chrono::seconds>(
+             std::chrono::system_clock::now().time_since_epoch())
+      .count();
+}
+
+Result<Loaded> load(const ServeOptions& options, EventSink sink) {
+  auto tokenizer = std::async(
+      std::launch::async, [&options] { return Tokenizer::load(options.model / "tokenizer.json"); });
+  EngineOptions engine_options = options.engine;
+  engine_options.mailbox_capacity =
+      std::max(engine_options.mailbox_capacity, static_cast<std::size_t>(options.max_queue));
+  auto engine = Engine::load(options.model, engine_options, std::move(sink));
+  auto loaded_tokenizer = tokenizer.get();
+  if (!engine.ok()) return engine.status();
+  if (!loaded_tokenizer.ok()) return loaded_tokenizer.status();
+
+  Loaded loaded;
+  loaded.engine = *std::move(engine);
+  loaded.model = std::make_unique<ServingModel>();
+  ServingModel& model = *loaded.model;
+  model.names = options.served_model_names;
+  model.tokenizer = *std::move(loaded_tokenizer);
+  model.config = loaded.engine->config();
+  model.info = loaded.engine->info();
+  model.end_tokens = end_tokens_of(model.config, loaded.engine->generation_defaults());
+  if (options.use_generation_config) model.defaults = loaded.engine->generation_defaults();
+  model.longest_token_bytes = longest_token_bytes(*model.tokenizer);
+  model.default_max_tokens = options.default_max_tokens;
+  model.created_unix = unix_now();
+  return loaded;
+}
+
+EnginePort port_of(Engine& engine) {
+  return {[&engine](std::unique_ptr<Request> request) { return engine.submit(std::move(request)); },
+          [&engine](RequestId id, FinishReason reason) { engine.cancel(id, reason); },
+          [&engine] { return engine.stats(); }};
+}
+
+void log_loaded(const EngineInfo& info) {
+  log_event("loaded",
+            {{"device", info.device},
+             {"dtype", std::string(dtype_name(info.activation_dtype))},
+             {"kv-cache-dtype", std::string(dtype_name(info.kv_cache_dtype))},
+             {"weight-bytes", std::to_string(info.weight_bytes)},
+             {"kv-cache-tokens", std::to_string(std::int64_t{info.num_pages} * info.page_tokens)},
+             {"kv-bytes-per-token", std::to_string(info.kv_bytes_per_token)},
+             {"max-model-len", std::to_string(info.max_model_len)},
+             {"max-num-seqs", std::to_string(info.max_num_seqs)},
+             {"seconds", fmt::format("{:.3f}", to_seconds(info.load_time))}});
+}
+
+class Server final {
+ public:
+  explicit Server(const ServeOptions& options)
+      : options_(options),
+        frontend_({.api_keys = options.api_keys, .max_queue = options.max_queue}) {}
+
+  int run() {
+    if (Status status = listen(); !status.ok()) return give_up(status);
+    if (Status status = load_model(); !status.ok()) return give_up(status);
+    grpc_->set_serving(true);
+    log_event("ready", {{"model", frontend_.model()->name()}});
+    while (!signals_.wait(kPoll)) {
+      if (!engine_->healthy()) return fail();
+    }
+    return drain();
+  }
+
+ private:
+  Status listen() {
+    auto http = HttpServer::start(frontend_, options_.host, options_.http_port);
+    if (!http.ok()) return http.status();
+    http_ = *std::move(http);
+    auto grpc = GrpcServer::start(frontend_, options_.host, options_.grpc_port);
+    if (!grpc.ok()) return grpc.status();
+    grpc_ = *std::move(grpc);
+    log_event("listening", {{"http", options_.host + ":" + std::to_string(http_->port())},
+                            {"grpc", options_.host + ":" + std::to_string(grpc_->port())}});
+    if (!is_loopback(options_.host) && options_.api_keys.empty()) {
+      spdlog::warn("{} is reachable from other machines and no --api-key is set", options_.host);
+    }
+    return ok_status();
+  }
+
+  Status load_model() {
+    auto loading =
+        std::async(std::launch::async, [this] { return load(options_, frontend_.event_sink()); });
+    while (loading.wait_for(std::chrono::milliseconds(1)) != std::future_status::ready) {
+      // Nothing runs yet that could be finished.
+      if (signals_.wait(std::chrono::milliseconds(1))) std::_Exit(0);
+    }
+    auto loaded = loading.get();
+    if (!loaded.ok()) return loaded.status();
+    engine_ = std::move(loaded->engine);
+    log_loaded(engine_->info());
+    frontend_.set_ready(std::move(loaded->model), port_of(*engine_));
+    return ok_status();
+  }
+
+  int drain() {
+    frontend_.set_draining();
+    grpc_->set_serving(false);
+    log_event("draining", {{"in-house", std::to_string(frontend_.in_house())}});
+    if (!wait_until(steady_now() + options_.drain_propagation, [] { return false; })) return fail();
+    frontend_.stop_accepting();
+    http_->stop_listening();
+    if (!wait_until(steady_now() + options_.drain_timeout, [this] { return is_quiet(); })) {
+      return fail();
+    }
+    log_event("drained", {{"in-house", std::to_string(frontend_.in_house())}});
+    shut_down();
+    return 0;
+  }
+
+  // Waits for `done`. False when the engine failed meanwhile. A signal ends the process.
+  template <typename Done>
+  bool wait_until(TimePoint deadline, const Done& done) {
+    while (!done() && steady_now() < deadline) {
+      const Duration left = std::max(Duration::zero(), deadline - steady_now());
+      if (signals_.wait(std::min(kPoll, left))) std::_Exit(130);
+      if (!engine_->healthy()) return false;
+    }
+    return true;
+  }
+
+  bool is_quiet() const { return frontend_.in_house() == 0 && http_->num_active() == 0; }
+
+  int fail() {
+    frontend_.set_failed();
+    frontend_.stop_accepting();
+    grpc_->set_serving(false);
+    spdlog::critical("the engine has failed");
+    shut_down();
+    return 1;
+  }
+
+  // Everybody who waits hears something before the doors close.
+  void shut_down() {
+    frontend_.stop_accepting();
+    http_->stop_listening();
+    engine_->stop();
+    frontend_.close();
+    const TimePoint deadline = steady_now() + kLastWords;
+    while (http_->num_active() > 0 && steady_now() < deadline) {
+      if (signals_.wait(std::chrono::milliseconds(5))) std::_Exit(130);
+    }
+    grpc_->shutdown(deadline);
+    http_->stop();
+  }
+
+  static int give_up(const Status& status) {
+    spdlog::critical("{}", status.to_string());
+    return 1;
+  }
+
+  const ServeOptions& options_;
+  const Signals signals_;  // before any thread: they inherit its mask
+  Frontend frontend_;
+  std::unique_ptr<Engine> engine_;
+  std::unique_ptr<GrpcServer> grpc_;
+  std::unique_ptr<HttpServer> http_;
+};
+
+}  // namespace
+
+int serve(const ServeOptions& options) {
+  configure_logging(options.log_level, options.log_format);
+  raise_file_limit();
+  LogFields configuration = describe(options);
+  configuration.emplace(configuration.begin(), "version", std::string(kVersion));
+  log_event("configuration", configuration);
+  return Server(options).run();
+}
+
+}  // namespace latentd
