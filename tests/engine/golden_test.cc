@@ -39,10 +39,7 @@ struct Setup {
   int expanded_min_tokens = 0;
 };
 
-// GoogleTest looks for this name.
-void PrintTo(const Setup& setup, std::ostream* out) {  // NOLINT
-  *out << setup.name;
-}
+void PrintTo(const Setup& setup, std::ostream* out) { *out << setup.name; }
 
 constexpr Setup kAbsorbed{.name = "absorbed"};
 constexpr Setup kOverlapped{

@@ -101,8 +101,7 @@ std::vector<int> eligible_experts(std::span<const double> choice, const MoeConfi
   const int group_size = config.num_experts / config.num_groups;
   const int summed = config.selection == ExpertSelection::kGroupLimitedTop2 ? 2 : 1;
   const auto group_score = [&](int group) {
-    const auto of_group = choice.subspan(to_size(group) * to_size(group_size), to_size(group_size));
-    Vector members(of_group.begin(), of_group.end());
+    Vector members(choice.begin() + group * group_size, choice.begin() + (group + 1) * group_size);
     std::sort(members.rbegin(), members.rend());
     return std::accumulate(members.begin(), members.begin() + summed, 0.0);
   };
@@ -307,7 +306,6 @@ std::vector<Vector> forward(const ModelConfig& config, const ModelWeights& weigh
     }
   }
   std::vector<Vector> logits;
-  logits.reserve(hidden.size());
   for (const Vector& row : hidden) {
     logits.push_back(matvec(weights.lm_head, rms_norm(row, weights.final_norm, eps)));
   }

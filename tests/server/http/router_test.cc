@@ -1,0 +1,53 @@
+#include "server/http/router.h"
+
+#include <gtest/gtest.h>
+
+namespace latentd {
+namespace {
+
+TEST(Router, KnowsItsRoutesWhateverTheQuery) {
+  EXPECT_EQ(match_route("/v1/completions").route, Route::kCompletions);
+  EXPECT_EQ(match_route("/v1/models?x=1").route, Route::kModels);
+  EXPECT_EQ(match_route("/metrics").route, Route::kMetrics);
+  EXPECT_EQ(match_route("/healthz").route, Route::kHealthz);
+  EXPECT_EQ(path_of("/a/b?c=/d"), "/a/b");
+}
+
+TEST(Router, TakesModelIdsWithSlashesAndEscapes) {
+  EXPECT_EQ(match_route("/v1/models/org/name").model, "org/name");
+  EXPECT_EQ(match_route("/v1/models/org%2Fna%20me").model, "org/na me");
+  EXPECT_EQ(match_route("/v1/models/").route, Route::kUnknown);
+}
+
+TEST(Router, AsksForAKeyByDefault) {
+  EXPECT_FALSE(match_route("/healthz").needs_key);
+  EXPECT_FALSE(match_route("/readyz").needs_key);
+  EXPECT_FALSE(match_route("/version").needs_key);
+  EXPECT_TRUE(match_route("/metrics").needs_key);
+  EXPECT_TRUE(match_route("/v1/models").needs_key);
+  EXPECT_TRUE(match_route("/no/such/path").needs_key);
+  // Decided on the decoded path, which picks the route: no spelling reaches a route keyless.
+  EXPECT_TRUE(match_route("/v1%2Fcompletions").needs_key);
+  EXPECT_EQ(match_route("/v1%2Fcompletions").route, Route::kCompletions);
+  EXPECT_TRUE(match_route("/healthz/../v1/completions").needs_key);
+  EXPECT_EQ(match_route("/healthz/../v1/completions").route, Route::kUnknown);
+}
+
+TEST(Router, RefusesBrokenEscapes) {
+  EXPECT_EQ(match_route("/v1/models/a%2").route, Route::kUnknown);
+  EXPECT_EQ(match_route("/v1/models/a%zz").route, Route::kUnknown);
+  EXPECT_EQ(match_route("/v1/models/a%00b").route, Route::kUnknown);
+}
+
+TEST(Router, KnowsTheMethodsOfARoute) {
+  EXPECT_TRUE(match_route("/v1/models").allows("GET"));
+  EXPECT_TRUE(match_route("/v1/models").allows("HEAD"));
+  EXPECT_FALSE(match_route("/v1/models").allows("POST"));
+  EXPECT_FALSE(match_route("/v1/models").allows("GET, HEAD"));
+  EXPECT_TRUE(match_route("/v1/completions").allows("POST"));
+  EXPECT_FALSE(match_route("/v1/completions").allows("GET"));
+  EXPECT_FALSE(match_route("/nowhere").allows("GET"));
+}
+
+}  // namespace
+}  // namespace latentd

@@ -1,0 +1,171 @@
+#include "server/options.h"
+
+#include <gmock/gmock.h>
+
+#include <cstdlib>
+#include <fstream>
+
+namespace latentd {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::StartsWith;
+
+Result<CommandLine> parse(std::vector<const char*> arguments) {
+  arguments.insert(arguments.begin(), "latentd");
+  return parse_command_line(static_cast<int>(arguments.size()), arguments.data());
+}
+
+ServeOptions parse_serve(std::vector<const char*> arguments) {
+  arguments.insert(arguments.begin(), {"serve", "--model", "some/dir"});
+  auto line = parse(std::move(arguments));
+  EXPECT_TRUE(line.ok()) << line.status().to_string();
+  return line->serve;
+}
+
+// Sets a variable until the end of a test.
+class Variable final {
+ public:
+  Variable(const char* name, const char* value) : name_(name) { setenv(name, value, 1); }
+  ~Variable() { unsetenv(name_); }
+  Variable(const Variable&) = delete;
+  Variable& operator=(const Variable&) = delete;
+
+ private:
+  const char* name_;
+};
+
+// A file in the test's temporary folder, removed at its end.
+class TextFile final {
+ public:
+  explicit TextFile(const std::string& text) : path_(::testing::TempDir() + "options_test.yaml") {
+    std::ofstream(path_) << text;
+  }
+  ~TextFile() { std::filesystem::remove(path_); }
+  TextFile(const TextFile&) = delete;
+  TextFile& operator=(const TextFile&) = delete;
+  const char* path() const { return path_.c_str(); }
+
+ private:
+  const std::string path_;
+};
+
+TEST(Options, HaveSafeDefaults) {
+  const ServeOptions options = parse_serve({});
+  EXPECT_EQ(options.host, "127.0.0.1");
+  EXPECT_EQ(options.http_port, 8000);
+  EXPECT_EQ(options.grpc_port, 50051);
+  EXPECT_THAT(options.served_model_names, ElementsAre("dir"));
+  EXPECT_TRUE(options.engine.batch_invariant);
+  EXPECT_TRUE(options.engine.prefix_cache);
+  EXPECT_FALSE(options.engine.dtype.has_value());
+}
+
+TEST(Options, NameTheModelAfterItsFolderWhateverTheSlashes) {
+  EXPECT_THAT(parse({"serve", "--model", "a/b/c/"})->serve.served_model_names, ElementsAre("c"));
+}
+
+TEST(Options, ReadFlags) {
+  const ServeOptions options =
+      parse_serve({"--http-port",         "0",    "--dtype",           "fp32",
+                   "--kv-cache-dtype",    "bf16", "--no-prefix-cache", "--no-batch-invariant",
+                   "--block-size",        "16",   "--drain-timeout",   "1.5",
+                   "--api-key",           "a",    "--api-key",         "b",
+                   "--served-model-name", "x/y",  "--log-format",      "json"});
+  EXPECT_EQ(options.http_port, 0);
+  EXPECT_EQ(options.engine.dtype, DType::kF32);
+  EXPECT_EQ(options.engine.kv_cache_dtype, DType::kBF16);
+  EXPECT_FALSE(options.engine.prefix_cache);
+  EXPECT_FALSE(options.engine.batch_invariant);
+  EXPECT_EQ(options.engine.page_tokens, 16);
+  EXPECT_EQ(options.drain_timeout, std::chrono::milliseconds(1500));
+  EXPECT_THAT(options.api_keys, ElementsAre("a", "b"));
+  EXPECT_THAT(options.served_model_names, ElementsAre("x/y"));
+  EXPECT_EQ(options.log_format, LogFormat::kJson);
+}
+
+TEST(Options, FlagsBeatTheEnvironmentAndThatBeatsTheFile) {
+  const TextFile file(
+      "http-port: 1\ngrpc-port: 2\nmax-queue: 3\nbatch-invariant: false\n"
+      "served-model-name: [p, q]\n");
+  const Variable port("LATENTD_GRPC_PORT", "20");
+  const Variable queue("LATENTD_MAX_QUEUE", "30");
+  const ServeOptions options = parse_serve({"--config", file.path(), "--max-queue", "300"});
+  EXPECT_EQ(options.http_port, 1);
+  EXPECT_EQ(options.grpc_port, 20);
+  EXPECT_EQ(options.max_queue, 300);
+  EXPECT_FALSE(options.engine.batch_invariant);
+  EXPECT_THAT(options.served_model_names, ElementsAre("p", "q"));
+}
+
+TEST(Options, TakeFlagsAndListsFromTheEnvironment) {
+  const Variable cache("LATENTD_NO_PREFIX_CACHE", "true");
+  const Variable keys("LATENTD_API_KEY", "k1,k2");
+  const Variable model("LATENTD_MODEL", "m");
+  const auto line = parse({"serve"});
+  ASSERT_TRUE(line.ok()) << line.status().to_string();
+  EXPECT_EQ(line->serve.model, "m");
+  EXPECT_FALSE(line->serve.engine.prefix_cache);
+  EXPECT_THAT(line->serve.api_keys, ElementsAre("k1", "k2"));
+}
+
+TEST(Options, IgnoreUnknownVariablesSuchAsKubernetesInjects) {
+  const Variable port("LATENTD_PORT", "tcp://10.0.0.1:80");
+  const Variable host("LATENTD_SERVICE_HOST", "10.0.0.1");
+  EXPECT_EQ(parse_serve({}).host, "127.0.0.1");
+}
+
+TEST(Options, NeverMapToWhatKubernetesInjects) {
+  const auto names = serve_option_names();
+  EXPECT_GT(names.size(), 20U);
+  for (const auto& [flag, variable] : names) {
+    EXPECT_THAT(variable, StartsWith("LATENTD_"));
+    EXPECT_NE(variable, "LATENTD_PORT");
+    EXPECT_FALSE(variable.starts_with("LATENTD_SERVICE_")) << flag;
+    EXPECT_FALSE(variable.starts_with("LATENTD_PORT_")) << flag;
+  }
+}
+
+TEST(Options, RejectWhatIsWrongAndSayWhat) {
+  EXPECT_THAT(parse({"serve"}).status().message(), HasSubstr("--model"));
+  EXPECT_THAT(parse({"serve", "--model", "m", "--dtype", "fp8"}).status().message(),
+              HasSubstr("--dtype"));
+  EXPECT_THAT(parse({"serve", "--model", "m", "--http-port", "70000"}).status().message(),
+              HasSubstr("--http-port"));
+  EXPECT_THAT(parse({"serve", "--model", "m", "--page-tokens", "48"}).status().message(),
+              HasSubstr("--page-tokens"));
+  EXPECT_FALSE(parse({"serve", "--model", "m", "--no-such-flag"}).ok());
+  EXPECT_FALSE(parse({}).ok());
+  const TextFile file("htp-port: 1\n");
+  EXPECT_THAT(parse({"serve", "--model", "m", "--config", file.path()}).status().message(),
+              HasSubstr("htp-port"));
+  EXPECT_FALSE(parse({"serve", "--model", "m", "--config", "/no/such/file"}).ok());
+}
+
+TEST(Options, PrintHelpAndVersionWithoutServing) {
+  for (const char* word : {"version", "--version", "--help"}) {
+    const auto line = parse({word});
+    ASSERT_TRUE(line.ok()) << word;
+    EXPECT_EQ(line->action, CommandLine::Action::kPrint);
+    EXPECT_THAT(line->text, HasSubstr("latentd"));
+  }
+  EXPECT_THAT(parse({"serve", "--help"})->text, HasSubstr("--max-num-seqs"));
+}
+
+TEST(Options, DescriptionShowsNoKeys) {
+  for (const auto& [key, value] : describe(parse_serve({"--api-key", "secret-key"}))) {
+    EXPECT_THAT(value, ::testing::Not(HasSubstr("secret"))) << key;
+  }
+}
+
+TEST(Options, KnowLoopbackAddresses) {
+  EXPECT_TRUE(is_loopback("127.0.0.1"));
+  EXPECT_TRUE(is_loopback("localhost"));
+  EXPECT_TRUE(is_loopback("::1"));
+  EXPECT_FALSE(is_loopback("0.0.0.0"));
+  EXPECT_FALSE(is_loopback("192.168.0.1"));
+}
+
+}  // namespace
+}  // namespace latentd
