@@ -47,7 +47,7 @@ class BindingTable {
   const std::vector<Binding>& rows() const { return rows_; }
 
  private:
-  void add(std::string name, std::vector<std::int64_t> shape, TensorView& target) {
+  void add(std::string name, const std::vector<std::int64_t>& shape, TensorView& target) {
     rows_.push_back({std::move(name), shape, &target, shape, Transform::kNone});
   }
 

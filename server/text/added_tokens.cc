@@ -11,14 +11,14 @@ namespace latentd {
 namespace {
 
 bool is_white_space(char32_t c) {
-  static const CharClass kClass(CharSet::white_space());
-  return kClass.contains(c);
+  static const CharClass white_space(CharSet::white_space());
+  return white_space.contains(c);
 }
 
 // \w of Unicode's UTS 18: letters, marks, decimal digits, letter numbers, connectors, the enclosed
 // letters (which are symbols) and the two joiners.
 bool is_word(char32_t c) {
-  static const CharClass kClass([] {
+  static const CharClass word([] {
     CharSet set;
     for (const char* name : {"L", "M", "Nd", "Nl", "Pc"}) {
       set.add(CharSet::categories(*category_mask(name)));
@@ -32,7 +32,7 @@ bool is_word(char32_t c) {
     }
     return set;
   }());
-  return kClass.contains(c);
+  return word.contains(c);
 }
 
 char32_t first_character(std::string_view text, std::size_t& size) {

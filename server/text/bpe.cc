@@ -5,6 +5,7 @@
 #include <cstring>
 #include <functional>
 
+#include "base/check.h"
 #include "server/text/byte_alphabet.h"
 
 namespace latentd {
@@ -58,9 +59,9 @@ void Bpe::encode(std::string_view piece, Scratch& scratch, std::vector<TokenId>&
     merge(piece, scratch, out);
     return;
   }
-  if (scratch.seen.empty()) scratch.seen.resize(Scratch::kEntries);
+  if (scratch.seen_.empty()) scratch.seen_.resize(Scratch::kEntries);
   const std::size_t hash = std::hash<std::string_view>{}(piece);
-  Scratch::Seen& seen = scratch.seen[hash % Scratch::kEntries];
+  Scratch::Seen& seen = scratch.seen_[hash % Scratch::kEntries];
   if (seen.size == piece.size() && std::memcmp(seen.piece.data(), piece.data(), seen.size) == 0) {
     out.insert(out.end(), seen.ids.begin(), seen.ids.begin() + seen.count);
     return;
@@ -77,13 +78,13 @@ void Bpe::encode(std::string_view piece, Scratch& scratch, std::vector<TokenId>&
 
 // Puts the pair that begins at symbol `left` on the heap, if it merges.
 void Bpe::offer(Scratch& scratch, std::int32_t left) const {
-  const auto& symbols = scratch.symbols;
+  const auto& symbols = scratch.symbols_;
   const Scratch::Symbol& symbol = symbols[static_cast<std::size_t>(left)];
   if (symbol.next < 0) return;
   const Merge* merge = find(symbol.id, symbols[static_cast<std::size_t>(symbol.next)].id);
   if (merge == nullptr) return;
-  scratch.heap.push_back({merge->rank, left, merge->id});
-  std::push_heap(scratch.heap.begin(), scratch.heap.end(), std::greater<>{});
+  scratch.heap_.push_back({merge->rank, left, merge->id});
+  std::push_heap(scratch.heap_.begin(), scratch.heap_.end(), std::greater<>{});
 }
 
 void Bpe::merge(std::string_view piece, Scratch& scratch, std::vector<TokenId>& out) const {
@@ -93,7 +94,8 @@ void Bpe::merge(std::string_view piece, Scratch& scratch, std::vector<TokenId>& 
       return;
     }
   }
-  auto& symbols = scratch.symbols;
+  LATENTD_CHECK(piece.size() <= kMaxPieceBytes, "a piece of {} bytes", piece.size());
+  auto& symbols = scratch.symbols_;
   symbols.clear();
   for (const char c : piece) {
     const TokenId id = byte_ids_[static_cast<unsigned char>(c)];
@@ -102,13 +104,13 @@ void Bpe::merge(std::string_view piece, Scratch& scratch, std::vector<TokenId>& 
     if (index > 0) symbols.back().next = index;
     symbols.push_back({id, index - 1, -1, false});
   }
-  scratch.heap.clear();
+  scratch.heap_.clear();
   for (std::size_t i = 0; i + 1 < symbols.size(); ++i) offer(scratch, static_cast<std::int32_t>(i));
 
-  while (!scratch.heap.empty()) {
-    std::pop_heap(scratch.heap.begin(), scratch.heap.end(), std::greater<>{});
-    const Scratch::Candidate top = scratch.heap.back();
-    scratch.heap.pop_back();
+  while (!scratch.heap_.empty()) {
+    std::pop_heap(scratch.heap_.begin(), scratch.heap_.end(), std::greater<>{});
+    const Scratch::Candidate top = scratch.heap_.back();
+    scratch.heap_.pop_back();
     Scratch::Symbol& left = symbols[static_cast<std::size_t>(top.position)];
     if (left.merged || left.next < 0) continue;
     Scratch::Symbol& right = symbols[static_cast<std::size_t>(left.next)];

@@ -46,9 +46,9 @@ class Bpe final {
         return rank != other.rank ? rank > other.rank : position > other.position;
       }
     };
-    std::vector<Seen> seen;
-    std::vector<Symbol> symbols;
-    std::vector<Candidate> heap;
+    std::vector<Seen> seen_;
+    std::vector<Symbol> symbols_;
+    std::vector<Candidate> heap_;
   };
 
   static constexpr std::size_t kMaxPieceBytes = (std::size_t{1} << 31) - 1;

@@ -13,6 +13,8 @@ namespace latentd {
 
 namespace {
 
+constexpr std::size_t kMaxKeptScratchText = std::size_t{1} << 18;
+
 // What one encode works with. Kept between calls, since it also remembers pieces.
 struct EncodeScratch {
   PreTokenizer::Scratch pre_tokenizer;
@@ -22,7 +24,7 @@ struct EncodeScratch {
   std::vector<std::string_view> pieces;
 };
 
-// As many scratches as ever ran at once.
+// As many scratches as ever ran at once, at most.
 class ScratchPool {
  public:
   std::unique_ptr<EncodeScratch> take() {
@@ -80,7 +82,8 @@ class Tokenizer::Impl {
         encode_between(part.text, *scratch, ids);
       }
     }
-    pool_.give_back(std::move(scratch));
+    // What a huge text made it grow to is not kept.
+    if (text.size() <= kMaxKeptScratchText) pool_.give_back(std::move(scratch));
     if (add_special_tokens) ids.insert(ids.end(), frame_.after.begin(), frame_.after.end());
     return ids;
   }

@@ -1,6 +1,5 @@
 #include "server/text/unicode_category.h"
 
-#include <algorithm>
 #include <array>
 
 namespace latentd {
@@ -11,6 +10,7 @@ constexpr std::uint32_t kRuns[] = {
 #include "server/text/unicode_category_table.inc"
 };
 
+// In the order of the table's categories.
 constexpr std::array<std::string_view, 30> kNames = {
     "Lu", "Ll", "Lt", "Lm", "Lo", "Mn", "Mc", "Me", "Nd", "Nl", "No", "Pc", "Pd", "Ps", "Pe",
     "Pi", "Pf", "Po", "Sm", "Sc", "Sk", "So", "Zs", "Zl", "Zp", "Cc", "Cf", "Cs", "Co", "Cn"};
@@ -28,10 +28,5 @@ std::optional<CategoryMask> category_mask(std::string_view name) {
 }
 
 std::span<const std::uint32_t> category_runs() { return kRuns; }
-
-Category category_of(char32_t code_point) {
-  const auto after = std::upper_bound(std::begin(kRuns), std::end(kRuns), (code_point << 5) | 31);
-  return static_cast<Category>(*(after - 1) & 31);
-}
 
 }  // namespace latentd

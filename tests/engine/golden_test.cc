@@ -39,7 +39,10 @@ struct Setup {
   int expanded_min_tokens = 0;
 };
 
-void PrintTo(const Setup& setup, std::ostream* out) { *out << setup.name; }
+// GoogleTest looks for this name.
+void PrintTo(const Setup& setup, std::ostream* out) {  // NOLINT
+  *out << setup.name;
+}
 
 constexpr Setup kAbsorbed{.name = "absorbed"};
 constexpr Setup kOverlapped{

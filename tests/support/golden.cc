@@ -9,7 +9,7 @@
 namespace latentd::test {
 namespace {
 
-const std::filesystem::path kTinyDirectory = std::filesystem::path(LATENTD_TEST_DATA) / "tiny";
+std::filesystem::path tiny_directory() { return std::filesystem::path(LATENTD_TEST_DATA) / "tiny"; }
 
 template <typename T>
 std::vector<T> read_tensor(const Safetensors& file, const std::string& name) {
@@ -23,11 +23,11 @@ std::vector<T> read_tensor(const Safetensors& file, const std::string& name) {
 
 }  // namespace
 
-std::filesystem::path tiny_checkpoint(std::string_view name) { return kTinyDirectory / name; }
+std::filesystem::path tiny_checkpoint(std::string_view name) { return tiny_directory() / name; }
 
 std::vector<std::string> tiny_checkpoint_names() {
   std::vector<std::string> names;
-  for (const auto& entry : std::filesystem::directory_iterator(kTinyDirectory)) {
+  for (const auto& entry : std::filesystem::directory_iterator(tiny_directory())) {
     if (entry.is_directory()) names.push_back(entry.path().filename().string());
   }
   std::sort(names.begin(), names.end());

@@ -101,7 +101,8 @@ std::vector<int> eligible_experts(std::span<const double> choice, const MoeConfi
   const int group_size = config.num_experts / config.num_groups;
   const int summed = config.selection == ExpertSelection::kGroupLimitedTop2 ? 2 : 1;
   const auto group_score = [&](int group) {
-    Vector members(choice.begin() + group * group_size, choice.begin() + (group + 1) * group_size);
+    const auto of_group = choice.subspan(to_size(group) * to_size(group_size), to_size(group_size));
+    Vector members(of_group.begin(), of_group.end());
     std::sort(members.rbegin(), members.rend());
     return std::accumulate(members.begin(), members.begin() + summed, 0.0);
   };
@@ -306,6 +307,7 @@ std::vector<Vector> forward(const ModelConfig& config, const ModelWeights& weigh
     }
   }
   std::vector<Vector> logits;
+  logits.reserve(hidden.size());
   for (const Vector& row : hidden) {
     logits.push_back(matvec(weights.lm_head, rms_norm(row, weights.final_norm, eps)));
   }

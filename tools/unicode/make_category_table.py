@@ -11,7 +11,7 @@ import sys
 
 import unicodedata2 as unicodedata
 
-# The order is that of the enumerators of latentd::Category.
+# The order is that of the names in server/text/unicode_category.cc.
 CATEGORIES = [
     "Lu", "Ll", "Lt", "Lm", "Lo", "Mn", "Mc", "Me", "Nd", "Nl", "No", "Pc", "Pd", "Ps", "Pe", "Pi",
     "Pf", "Po", "Sm", "Sc", "Sk", "So", "Zs", "Zl", "Zp", "Cc", "Cf", "Cs", "Co", "Cn",

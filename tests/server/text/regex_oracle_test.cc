@@ -132,7 +132,7 @@ TEST(Regex, FindsWhatPcre2FindsForRandomPatterns) {
   std::vector<Regex::Match> expected;
   int compared = 0;
   int remembered = 0;
-  for (int round = 0; round < 8000; ++round) {
+  for (int round = 0; round < 3000; ++round) {
     const std::string pattern = generator.pattern();
     const auto regex = Regex::compile(pattern);
     if (!regex.ok()) {  // it can be empty, or repeats what can be
@@ -150,8 +150,8 @@ TEST(Regex, FindsWhatPcre2FindsForRandomPatterns) {
       remembered += scratch.remembering ? 1 : 0;
     }
   }
-  EXPECT_GT(compared, 4000);
-  EXPECT_GT(remembered, 20);
+  EXPECT_GT(compared, 2000);
+  EXPECT_GT(remembered, 10);
 }
 
 }  // namespace
