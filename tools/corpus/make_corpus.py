@@ -21,7 +21,8 @@ SPACES = [" ", "  ", "   ", "\n", "\n\n", "\r\n", "\t", " \n", "\n ", "\u00a0", 
 PUNCTUATION = list(".,;:!?-–—…\"'()[]{}<>/\\|@#$%^&*_+=~`«»“”‘’„¿¡·•†‡§¶°©®™")
 SPECIALS = ["<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", "<｜User｜>", "<｜Assistant｜>", "<|endoftext|>", "<|im_start|>",
             "<|im_end|>", "<|begin_of_text|>", "<s>", "</s>", "<pad>", "<unk>", "<｜▁pad▁｜>", "<｜fim▁hole｜>",
-            "<｜tool▁calls▁begin｜>", "<think>", "</think>", "<｜place▁holder▁no▁7｜>", "<word>", "<left>", "<right>"]  # fmt: skip
+            "<｜tool▁calls▁begin｜>", "<think>", "</think>", "<｜place▁holder▁no▁7｜>", "<word>", "<left>", "<right>",
+            "<|pad|>", "<|begin|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>", "<|tool|>", "<|extra|>"]  # fmt: skip
 CONTRACTIONS = ["I'm", "it's", "IT'S", "they're", "we'VE", "don't", "he'll", "I'd", "y'all'd've", "'s", "'S", "'ſ", "'t", "'LL",
                 "o'clock", "''re", "rock'n'roll", "l'eau", "’s", "‘ll", "'re're"]  # fmt: skip
 CODE = [
