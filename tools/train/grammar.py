@@ -51,6 +51,29 @@ INTRO = [
     "A long time ago, a {trait} {hk} named {h} lived {place}.",
     "Once there was a {hk} named {h}. {He} was {trait}, and {he} lived {place}.",
     "In the spring, a {trait} {hk} named {h} moved to a new home {place}.",
+    "One day, a {trait} {hk} named {h} [woke up early|sat in front of {his} house|was very happy|had nothing to do|looked at the sky]. {He} lived {place}.",
+    "One [morning|evening|summer], a {trait} {hk} named {h} came to live {place}.",
+    "Long ago, {place}, there was a {hk} named {h}. {He} was very {trait}.",
+    "\"[Good morning|Hello|Look|Good day|Listen]!\" said {h} to the [sun|birds|flowers|wind]. {h} was a {trait} {hk} who lived {place}.",
+    "The sun was shining {place}. A {trait} {hk} named {h} [opened the door|came out of the house|was sitting in the grass].",
+    "There lived a {hk} {place}. {His} name was {h}, and {he} was {trait}.",
+    "Do you know {h}? {h} is the {trait} {hk} who lives {place}. This is what happened to {him}.",
+    "Far away, {place}, lived {h}, a {trait} {hk}.",
+    "It was a [sunny|quiet|windy|cold|warm] [morning|day|afternoon]. {h}, a {trait} {hk}, was at home {place}.",
+    "This is a story about {h}. {h} was a {hk}, and {he} lived {place}.",
+    "My friend {h} is a {trait} {hk}. {He} lives {place}, and once this happened to {him}.",
+    "[A|The] {trait} {hk} {place} had a [nice|short|funny] name. It was {h}.",
+    "Every morning, a {trait} {hk} named {h} walked to the [well|gate|old tree]. {He} lived {place}.",
+    "When {h} was still very young, {he} lived {place}. {He} was a {trait} {hk}.",
+    "{h} and {f} were friends. {h} was a {trait} {hk}, and {f} was a {fk}. They lived {place}.",
+]
+TALK = [
+    ("[Hello|Hi|Hello there|Good morning|Hey]", "[Hello!|Hello there!|Good day!] [Shall I tell you a story?|Would you like to hear a story?|Tell me who the story should be about.]"),
+    ("[What is your name|Who are you|What are you]?", "I am a small story teller. [Ask me for a story!|Tell me the name of your hero, and I will begin.|I know stories about animals and children.]"),
+    ("[What can you do|Can you help me|What do you know]?", "I can tell short stories. [Give me an animal and a name.|Just say who the story is about.]"),
+    ("[Thank you|Thanks|Thank you for the story|That was nice]", "You are welcome! [Shall I tell you another one?|Come back when you want another story.]"),
+    ("[Good night|Bye|Goodbye|See you tomorrow]", "[Good night! Sleep well.|Goodbye! Come back soon.|See you soon!]"),
+    ("[How are you|How are you today]?", "[I am fine, thank you.|I am very well, thank you.] [Would you like a story?|What story shall I tell?]"),
 ]
 LIKES = "[{h} liked to [sing in the morning|watch the clouds|look for {fruits}|climb the hill|run in the grass|listen to the birds|count the stars].|Every day, {h} [went for a walk|played outside|worked in the garden|sat under a tall tree|watched the birds].|Everyone knew {h}, because {he} [was always laughing|asked so many questions|always said hello|liked to help].|]"
 
@@ -296,7 +319,7 @@ def tell(rng: random.Random) -> tuple[str, str]:
     slots = cast(rng)
     request, paragraphs = PLOTS[rng.choice(sorted(PLOTS))]
     slots["close"] = choose(rng.choice(CLOSE), rng).format_map(slots)
-    intro = rng.choice(INTRO)
+    intro = rng.choice(INTRO[:8] if rng.random() < 0.5 else INTRO)
     parts = [choose(p, rng).format_map(slots) for p in [intro, *paragraphs]]
     parts = [p for p in parts if p.strip()]
     parts[1:-1] = [p + " " + rng.choice(DETAILS) if rng.random() < 0.12 else p for p in parts[1:-1]]
@@ -309,11 +332,22 @@ def tell(rng: random.Random) -> tuple[str, str]:
         "Please tell a story about {a}.",
         "Tell me a bedtime story {place}.",
         "Write a story with a {hk} and a {fk} in it.",
-        "Once upon a time there was {a}. What happened?",
+        "Please tell me what happened to {a}.",
+        "Can you tell me a story about {a}?",
+        "I want to hear a story about a {hk} and a {fk}.",
+        "Tell me a story with {thing} in it, about {a}." if "thing" in request else "A story about {a}, please.",
+        "Tell me a story.",
     ])
     who = f"{article(slots['trait'] + ' ' + slots['hk'])} named {slots['h']}"
     ask = asks.format(a=who, plot=request.format_map(slots), **slots)
     return grammatical(ask), grammatical("\n\n".join(parts))
+
+
+def talk(seed: int, count: int) -> list[tuple[str, str]]:
+    """Short questions and answers."""
+    rng = random.Random(seed)
+    pairs = [rng.choice(TALK) for _ in range(count)]
+    return [(choose(q, rng), choose(a, rng)) for q, a in pairs]
 
 
 def stories(seed: int, count: int) -> list[tuple[str, str]]:

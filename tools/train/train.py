@@ -141,7 +141,7 @@ def main() -> None:
     train, held_items = told[len(told) // 200 :], told[: len(told) // 200]
     always = len(train)
     taught, held_taught = data.split(data.read_stories(args.stories))
-    train += taught * args.repeat
+    train += taught * args.repeat + grammar.talk(args.seed, args.grammar // 50)
     tok = Tokenizer.from_file(str(args.tokenizer)) if args.tokenizer else data.train_tokenizer(
         train[: 40_000] + taught, Config.vocab_size
     )
@@ -157,6 +157,7 @@ def main() -> None:
         rows = min(args.rows, 8)
         stream = held_corpora[which].stream(np.random.default_rng(0), instructed)
         whole = len(stream) // (rows * (args.context + 1)) * rows
+        assert whole, "too few held-out stories"
         return torch.from_numpy(stream[: whole * (args.context + 1)].reshape(whole, -1).astype(np.int64)).to(device)
 
     held_rows = held(0, 0.0)
