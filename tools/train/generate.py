@@ -19,17 +19,22 @@ import zlib
 from collections import Counter
 from pathlib import Path
 
-import torch
-
 import teacher as T
+import torch
 from examples import EXAMPLES
 from prompts import ANIMAL_NAMES, NAMES, prompts
 
 OUT_OF_STORY = re.compile(
     r"\b(as an ai|language model|smollm|hugging face|i'm sorry|i cannot|the end of the story|story is|in this story|"
-    r"moral of|word count|here is|here's a|this story|the story|theme|narrat|version of|reader)", re.I
+    r"moral of|word count|here is|here's a|this story|the story|theme|narrat|version of|reader)",
+    re.I,
 )
-KNOWN = {*NAMES, *ANIMAL_NAMES, "I", *"Mr Mrs Mother Father Grandma Grandpa Mommy Daddy Mom Dad Grandmother Grandfather".split()}
+KNOWN = {
+    *NAMES,
+    *ANIMAL_NAMES,
+    "I",
+    *"Mr Mrs Mother Father Grandma Grandpa Mommy Daddy Mom Dad Grandmother Grandfather".split(),
+}
 WORD = re.compile(r"[a-z']+")
 
 
@@ -153,16 +158,29 @@ def main() -> None:
         plen[i] = len(row.ids)
     print(f"{time.monotonic() - began:.0f} s: {len(rows)} prompts, {plen.float().mean():.1f} tokens each", flush=True)
 
-    batch = T.Batch(model, prefixes, text, plen, T.plain_tokens(tok), args.slots, tok.token_to_id(T.END),
-                    args.temperature, args.min_p, args.seed)
+    batch = T.Batch(
+        model,
+        prefixes,
+        text,
+        plen,
+        T.plain_tokens(tok),
+        args.slots,
+        tok.token_to_id(T.END),
+        args.temperature,
+        args.min_p,
+        args.seed,
+    )
     per_step = batch.run(args.seconds)
     length, text = batch.length.cpu(), batch.text.cpu()
     mean = (batch.score.cpu() / (length - plen).clamp(min=1)).tolist()
     started = min(int(batch.next_row), len(rows))
     done = torch.nonzero(length)[:, 0].tolist()
     generated = int((length[done] - plen[done]).sum()) if done else 0
-    print(f"{time.monotonic() - began:.0f} s: {per_step * 1e3:.2f} ms a step of {args.slots}; {started} started, "
-          f"{len(done)} finished by themselves, {generated} tokens written", flush=True)
+    print(
+        f"{time.monotonic() - began:.0f} s: {per_step * 1e3:.2f} ms a step of {args.slots}; {started} started, "
+        f"{len(done)} finished by themselves, {generated} tokens written",
+        flush=True,
+    )
 
     whole = tok.decode_batch([text[i, : length[i] - 1].tolist() for i in done], skip_special_tokens=False)
     items = [(asked[i].request, s.split(opening_at, 1)[1], round(mean[i], 3)) for i, s in zip(done, whole)]
@@ -179,8 +197,11 @@ def main() -> None:
     parts = [(args.out / f"part-{i:02}.jsonl.xz", kept[i * size : (i + 1) * size]) for i in range(args.parts)]
     with multiprocessing.Pool(args.parts) as pool:
         sizes = pool.map(save_part, parts)
-    print(f"{time.monotonic() - began:.0f} s: saved {len(kept)} stories, {sum(len(item[1]) for item in kept) / 1e6:.1f} MB "
-          f"of text, {sum(sizes) / 1e6:.1f} MB packed", flush=True)
+    print(
+        f"{time.monotonic() - began:.0f} s: saved {len(kept)} stories, {sum(len(item[1]) for item in kept) / 1e6:.1f} MB "
+        f"of text, {sum(sizes) / 1e6:.1f} MB packed",
+        flush=True,
+    )
 
 
 if __name__ == "__main__":

@@ -14,17 +14,16 @@ import json
 from pathlib import Path
 
 import torch
+from model import CausalLM, Config
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM
-
-from model import CausalLM, Config
 
 PROMPTS = [
     "Once upon a time",
     "One day, a small fox named Pip found a golden key.",
     "<|user|>Write a short story about a shy girl named Anna and a bear named Bruno.<|assistant|>",
-    "\"I am not afraid of the dark,\" said the little owl.\n\nThe moon was round and white. " * 8,
+    '"I am not afraid of the dark," said the little owl.\n\nThe moon was round and white. ' * 8,
 ]
 
 

@@ -175,7 +175,9 @@ class MoE(nn.Module):
         up = torch.cat([e.up_proj.weight for e in every])
         down = torch.cat([e.down_proj.weight for e in every], dim=1)
         width = self.experts[0].gate_proj.weight.shape[0]
-        shared = torch.ones_like(weights[..., :1]).expand(*weights.shape[:-1], down.shape[1] // width - len(self.experts))
+        shared = torch.ones_like(weights[..., :1]).expand(
+            *weights.shape[:-1], down.shape[1] // width - len(self.experts)
+        )
         scale = torch.cat((weights, shared), -1).repeat_interleave(width, -1)
         h = F.silu(F.linear(x, gate)) * F.linear(x, up)
         load = (weights.detach() > 0).flatten(0, -2).sum(0)

@@ -23,7 +23,9 @@ def main() -> None:
     held = [r for r in records if "validation" in r]
     figure, axis = plt.subplots(figsize=(7, 4), dpi=110)
     axis.plot([million(r) for r in records], [r["loss"] for r in records], lw=1, color="#7a9cc6", label="training")
-    axis.plot([million(r) for r in held], [r["validation"] for r in held], "o-", ms=3, color="#b5452c", label="held out")
+    axis.plot(
+        [million(r) for r in held], [r["validation"] for r in held], "o-", ms=3, color="#b5452c", label="held out"
+    )
     axis.set(xlabel="million tokens", ylabel="nats a token", yscale="log", title="latent-mini")
     axis.set_yticks([0.25, 0.3, 0.5, 1, 2, 4, 8], ["0.25", "0.3", "0.5", "1", "2", "4", "8"])
     axis.minorticks_off()

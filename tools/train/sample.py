@@ -13,7 +13,7 @@ PROMPTS = [
     *["Once upon a time"] * 4,
     "One day, a small fox named Pip found",
     "In a green valley, there lived a",
-    "\"Look!\" said Mia.",
+    '"Look!" said Mia.',
     "",
     "<|user|>Write a short story about a shy girl named Anna and a bear named Bruno.<|assistant|>",
     "<|user|>Tell me a story about a curious robot who tries to catch the moon.<|assistant|>",

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 try:
     import teacher_kernels as kernels
@@ -116,8 +116,19 @@ class Batch:
     score [N] fp32: sum of the answer's log-probabilities, at temperature 1.
     """
 
-    def __init__(self, teacher: Teacher, prefixes: list[list[int]], text, plen, allowed, slots: int, end: int,
-                 temperature: float, min_p: float, seed: int):
+    def __init__(
+        self,
+        teacher: Teacher,
+        prefixes: list[list[int]],
+        text,
+        plen,
+        allowed,
+        slots: int,
+        end: int,
+        temperature: float,
+        min_p: float,
+        seed: int,
+    ):
         t, dev = teacher, teacher.device
         self.teacher, self.slots, self.end = t, slots, end
         self.ops = kernels if kernels is not None and dev != "cpu" else CpuOps
@@ -196,8 +207,11 @@ class Batch:
                 break
             if time.monotonic() - last > 20:
                 last = time.monotonic()
-                log(f"{last - start:6.0f} s  {steps} steps  {started} rows started  "
-                    f"{steps * self.slots / (last - start):.0f} tokens/s", flush=True)
+                log(
+                    f"{last - start:6.0f} s  {steps} steps  {started} rows started  "
+                    f"{steps * self.slots / (last - start):.0f} tokens/s",
+                    flush=True,
+                )
         return (time.monotonic() - start) / max(steps, 1)
 
 

@@ -102,8 +102,24 @@ def _attend(q_tile, k, v, count, top, total, acc, scale, D: tl.constexpr, BLOCK:
 
 
 @triton.jit
-def _decode_attention(q, k, v, pk, pv, out, pos, plen, context, K, P, scale, H: tl.constexpr, G: tl.constexpr,
-                      D: tl.constexpr, BLOCK: tl.constexpr):
+def _decode_attention(
+    q,
+    k,
+    v,
+    pk,
+    pv,
+    out,
+    pos,
+    plen,
+    context,
+    K,
+    P,
+    scale,
+    H: tl.constexpr,
+    G: tl.constexpr,
+    D: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
     """One program a (slot, key/value head); its H / G query heads are padded to 16 rows for the matrix units."""
     b = tl.program_id(0).to(tl.int64)
     g = tl.program_id(1)
@@ -129,8 +145,9 @@ def attention(qkv, cache, prefix, pos, plen, freq):
     q = torch.empty(b, h * d, dtype=qkv.dtype, device=qkv.device)
     out = torch.empty_like(q)
     _rope_store[(b, h + 2 * g)](qkv, q, k, v, pos, plen, freq, context, h, g, d, num_warps=1)
-    _decode_attention[(b, g)](q, k, v, pk, pv, out, pos, plen, context, prefix.shape[1], prefix.shape[3], d**-0.5,
-                              h, g, d, 64, num_warps=4)
+    _decode_attention[(b, g)](
+        q, k, v, pk, pv, out, pos, plen, context, prefix.shape[1], prefix.shape[3], d**-0.5, h, g, d, 64, num_warps=4
+    )
     return out
 
 

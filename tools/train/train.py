@@ -14,15 +14,13 @@ import math
 import time
 from pathlib import Path
 
-import numpy as np
-import torch
-import torch.nn.functional as F
-from safetensors.torch import save_file
-from tokenizers import Tokenizer
-
 import data
 import grammar
+import numpy as np
+import torch
 from model import CausalLM, Config
+from safetensors.torch import save_file
+from tokenizers import Tokenizer
 
 
 def batches(corpus: data.Corpus, seed: int, rows: int, context: int, instructed: float):
@@ -142,12 +140,18 @@ def main() -> None:
     always = len(train)
     taught, held_taught = data.split(data.read_stories(args.stories))
     train += taught * args.repeat + grammar.talk(args.seed, args.grammar // 50)
-    tok = Tokenizer.from_file(str(args.tokenizer)) if args.tokenizer else data.train_tokenizer(
-        train[: 40_000] + taught, Config.vocab_size
+    tok = (
+        Tokenizer.from_file(str(args.tokenizer))
+        if args.tokenizer
+        else data.train_tokenizer(train[:40_000] + taught, Config.vocab_size)
     )
     assert tok.get_vocab_size() <= Config.vocab_size
-    print(since(), f"{always} + {args.repeat} x {len(taught)} stories to train on, {len(held_items)} + {len(held_taught)} "
-          "held out", flush=True)
+    print(
+        since(),
+        f"{always} + {args.repeat} x {len(taught)} stories to train on, {len(held_items)} + {len(held_taught)} "
+        "held out",
+        flush=True,
+    )
     corpus = data.Corpus(tok, train, always)
     held_corpora = data.Corpus(tok, held_items, len(held_items)), data.Corpus(tok, held_taught, len(held_taught))
     count = sum(len(s) + 2 for s in corpus.stories)
@@ -199,8 +203,14 @@ def main() -> None:
                 gate.e_score_correction_bias += delta
         if step % 20 == 0 or step == args.steps - 1:
             share = loads.float() / loads.sum(-1, keepdim=True)
-            record = {"step": step, "loss": float(entropy.detach()), "lr": lr, "norm": float(norm),
-                      "load_min": float(share.min()), "load_max": float(share.max())}
+            record = {
+                "step": step,
+                "loss": float(entropy.detach()),
+                "lr": lr,
+                "norm": float(norm),
+                "load_min": float(share.min()),
+                "load_max": float(share.max()),
+            }
             if step % 200 == 0 or step == args.steps - 1:
                 record["validation"] = validate(loss_fn, model, held_rows, min(args.rows, 8), precision)
                 speed = (step + 1) * args.rows * args.context / (time.monotonic() - started)
