@@ -56,9 +56,11 @@ class [[nodiscard]] Result {
 #define LATENTD_CONCAT_(a, b) LATENTD_CONCAT_INNER_(a, b)
 
 // `LATENTD_ASSIGN_OR_RETURN(auto x, f())`: x = the value of f(), or returns f()'s error.
+// NOLINTBEGIN(bugprone-macro-parentheses): `lhs` may be a declaration
 #define LATENTD_ASSIGN_OR_RETURN(lhs, expr) \
   LATENTD_ASSIGN_OR_RETURN_IMPL_(LATENTD_CONCAT_(latentd_result_, __LINE__), lhs, expr)
 #define LATENTD_ASSIGN_OR_RETURN_IMPL_(result, lhs, expr) \
   auto result = (expr);                                   \
   if (!result.ok()) return result.status();               \
   lhs = *std::move(result)
+// NOLINTEND(bugprone-macro-parentheses)
