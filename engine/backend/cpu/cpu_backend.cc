@@ -3,10 +3,12 @@
 #include <spdlog/fmt/fmt.h>
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
 #include <utility>
+#include <vector>
 
 #include "engine/backend/cpu/cpu_context.h"
 #include "engine/backend/cpu/cpu_ops.h"
@@ -64,9 +66,35 @@ class CpuBuffer final : public Buffer {
   std::size_t reserved_;
 };
 
+// Copies of tensors, one behind the other in large buffers.
+class TensorArena {
+ public:
+  Result<TensorView> copy(const TensorView& host) {
+    constexpr std::size_t kChunk = std::size_t{64} << 20;
+    constexpr std::size_t kAlignment = 64;
+    const std::size_t bytes = (host.num_bytes() + kAlignment - 1) / kAlignment * kAlignment;
+    if (bytes > left_) {
+      LATENTD_ASSIGN_OR_RETURN(auto buffer, CpuBuffer::make(std::max(bytes, kChunk), "weights"));
+      buffers_.push_back(std::move(buffer));
+      next_ = static_cast<std::byte*>(buffers_.back()->data());
+      left_ = buffers_.back()->size();
+    }
+    TensorView view = host;
+    view.data = std::memcpy(next_, host.data, host.num_bytes());
+    next_ += bytes;
+    left_ -= bytes;
+    return view;
+  }
+
+ private:
+  std::vector<std::unique_ptr<Buffer>> buffers_;
+  std::byte* next_ = nullptr;
+  std::size_t left_ = 0;
+};
+
 class CpuBackend final : public Backend {
  public:
-  explicit CpuBackend(int threads) : context_(threads) {}
+  CpuBackend(int threads, bool copy_weights) : context_(threads), copy_weights_(copy_weights) {}
 
   std::string_view name() const override { return "cpu"; }
   DType activation_dtype() const override { return DType::kF32; }
@@ -75,7 +103,10 @@ class CpuBackend final : public Backend {
                                            std::string_view purpose) override {
     return CpuBuffer::make(bytes, purpose);
   }
-  Result<TensorView> upload(const TensorView& host) override { return host; }
+  Result<TensorView> upload(const TensorView& host) override {
+    if (!copy_weights_) return host;
+    return weights_.copy(host);
+  }
 
   void copy_in(void* device, const void* staging, std::size_t bytes) override {
     if (bytes > 0) std::memcpy(device, staging, bytes);
@@ -116,6 +147,8 @@ class CpuBackend final : public Backend {
 
  private:
   cpu::CpuContext context_;
+  bool copy_weights_;
+  TensorArena weights_;
   std::uint64_t last_fence_ = 0;
 };
 
@@ -127,7 +160,7 @@ Result<std::unique_ptr<Backend>> make_cpu_backend(const CpuBackendOptions& optio
                                                        kMaxThreads, options.threads));
   }
   const int threads = options.threads == 0 ? usable_cpu_count() : options.threads;
-  return std::unique_ptr<Backend>(std::make_unique<CpuBackend>(threads));
+  return std::unique_ptr<Backend>(std::make_unique<CpuBackend>(threads, options.copy_weights));
 }
 
 }  // namespace latentd

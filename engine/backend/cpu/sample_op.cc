@@ -79,8 +79,8 @@ void report_logprobs(const float* logits, float max, int vocab, const SampleRow&
     return static_cast<float>(static_cast<double>(logits[t]) - log_total);
   };
   outcome.logprob = logprob(outcome.token);
-  outcome.num_top =
-      highest_tokens(logits, vocab, std::min(row.num_top, kMaxTopLogprobs), outcome.top_tokens);
+  outcome.num_top = highest_tokens(logits, vocab, std::clamp(row.num_top, 0, kMaxTopLogprobs),
+                                   outcome.top_tokens);
   for (int i = 0; i < outcome.num_top; ++i)
     outcome.top_logprobs[i] = logprob(outcome.top_tokens[i]);
 }
@@ -121,7 +121,9 @@ void sample_row(const SampleParams& p, int index, WorkerScratch& scratch) {
     outcome.token = choose(processed, range.max, p.vocab_size, row, scratch);
     count_draw(p, row, outcome.token);
   }
-  if (row.num_top >= 0) report_logprobs(logits, model_range.max, p.vocab_size, row, outcome);
+  if (row.num_top >= 0 || row.target >= 0) {
+    report_logprobs(logits, model_range.max, p.vocab_size, row, outcome);
+  }
 }
 
 }  // namespace

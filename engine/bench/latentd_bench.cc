@@ -1,0 +1,271 @@
+// latentd-bench: tokens a second of a model on this machine, and the bytes that each step moves.
+//
+//   latentd-bench --config engine/bench/configs/v2-122m.json --batch 1,4,16 --context 128,1024
+//
+// Decode rows give the median step; prefill rows the median of whole prompts. Weights are random
+// unless a checkpoint is given with --model. Bytes are computed from the shapes (step_traffic.h),
+// not measured.
+#include <spdlog/fmt/fmt.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cstdio>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "engine/backend/cpu/cpu_backend.h"
+#include "engine/bench/random_weights.h"
+#include "engine/bench/step_driver.h"
+#include "engine/bench/step_traffic.h"
+#include "engine/model/json.h"
+#include "engine/model/model_config.h"
+#include "engine/model/weight_binder.h"
+
+namespace latentd {
+namespace {
+
+constexpr std::size_t kMaxConfigBytes = std::size_t{1} << 20;
+
+struct Options {
+  std::string model;
+  std::string config;
+  std::string load_format = "auto";
+  std::string kv_cache_dtype = "auto";
+  std::vector<int> batch = {1, 4, 16};
+  std::vector<int> context = {128, 1024};
+  std::vector<int> prefill = {128, 512};
+  int chunk = 512;
+  int steps = 32;
+  int prompts = 5;
+  int threads = 0;
+  int expanded_min_tokens = 0;
+  std::uint64_t seed = 0;
+  bool copy_weights = true;
+  bool csv = false;
+};
+
+// A model with its weights, from wherever they come.
+struct Model {
+  ModelConfig config;
+  std::optional<Checkpoint> checkpoint;
+  std::unique_ptr<RandomWeights> random;
+
+  const ModelWeights& weights() const {
+    return checkpoint.has_value() ? checkpoint->weights() : random->weights();
+  }
+};
+
+Result<Model> load_model(const Options& options) {
+  Model model;
+  if (!options.model.empty()) {
+    LATENTD_ASSIGN_OR_RETURN(model.config, load_model_config(options.model));
+  } else {
+    LATENTD_ASSIGN_OR_RETURN(const std::string text,
+                             read_text_file(options.config, kMaxConfigBytes));
+    LATENTD_ASSIGN_OR_RETURN(model.config, parse_model_config(text));
+  }
+  if (options.model.empty() || options.load_format == "random") {
+    model.random = std::make_unique<RandomWeights>(model.config, options.seed);
+  } else {
+    LATENTD_ASSIGN_OR_RETURN(model.checkpoint, Checkpoint::open(options.model, model.config));
+  }
+  return model;
+}
+
+struct Row {
+  std::string phase;
+  StepShape shape;
+  double seconds = 0.0;  // of the step, or of the whole prompt
+  double best = 0.0;
+  double bytes = 0.0;  // of the step, or of the whole prompt
+};
+
+class Report {
+ public:
+  explicit Report(bool csv) : csv_(csv) {
+    if (csv_) {
+      fmt::print(
+          "phase,rows,tokens,context,tokens_per_second,ms,best_ms,mbytes,gbytes_per_second\n");
+    } else {
+      fmt::print("{:<8}{:>6}{:>8}{:>9}{:>11}{:>10}{:>10}{:>10}{:>8}\n", "phase", "rows", "tokens",
+                 "context", "tokens/s", "ms", "best ms", "MB moved", "GB/s");
+    }
+  }
+
+  void add(const Row& row) {
+    const char* format = csv_
+                             ? "{},{},{},{},{:.1f},{:.3f},{:.3f},{:.1f},{:.2f}\n"
+                             : "{:<8}{:>6}{:>8}{:>9}{:>11.1f}{:>10.2f}{:>10.2f}{:>10.1f}{:>8.2f}\n";
+    const int tokens = row.shape.rows * row.shape.tokens_per_row;
+    fmt::print(fmt::runtime(format), row.phase, row.shape.rows, tokens, row.shape.context,
+               tokens / row.seconds, row.seconds * 1e3, row.best * 1e3, row.bytes * 1e-6,
+               row.bytes * 1e-9 / row.seconds);
+    std::fflush(stdout);
+  }
+
+ private:
+  bool csv_;
+};
+
+void summarise(std::vector<double>& seconds, Row& row) {
+  std::sort(seconds.begin(), seconds.end());
+  row.seconds = seconds[seconds.size() / 2];
+  row.best = seconds.front();
+}
+
+class Bench {
+ public:
+  Bench(const Options& options, const Model& model, const CacheLayout& layout, StepDriver& driver)
+      : options_(options),
+        model_(model),
+        layout_(layout),
+        driver_(driver),
+        report_(options.csv),
+        cached_(static_cast<std::size_t>(max_batch(options)), 0) {}
+
+  static int max_batch(const Options& options) {
+    return options.batch.empty() ? 1
+                                 : *std::max_element(options.batch.begin(), options.batch.end());
+  }
+
+  Status run() {
+    for (const int tokens : options_.prefill) LATENTD_RETURN_IF_ERROR(measure_prefill(tokens));
+    for (const int context : options_.context) {
+      for (const int batch : options_.batch) {
+        LATENTD_RETURN_IF_ERROR(measure_decode(batch, context));
+      }
+    }
+    return ok_status();
+  }
+
+ private:
+  Status measure_prefill(int tokens) {
+    std::vector<double> seconds;
+    for (int i = 0; i < options_.prompts; ++i) {
+      LATENTD_ASSIGN_OR_RETURN(const double elapsed, driver_.prefill(0, 0, tokens));
+      seconds.push_back(elapsed);
+    }
+    Row row{"prefill", {1, tokens, 0, 1}};
+    summarise(seconds, row);
+    for (int done = 0; done < tokens; done += options_.chunk) {
+      const int count = std::min(options_.chunk, tokens - done);
+      row.bytes += bytes({1, count, done, done + count == tokens ? 1 : 0});
+    }
+    report_.add(row);
+    cached_[0] = std::max(cached_[0], tokens);
+    return ok_status();
+  }
+
+  Status measure_decode(int batch, int context) {
+    for (int slot = 0; slot < batch; ++slot) {
+      int& cached = cached_[static_cast<std::size_t>(slot)];
+      if (cached >= context) continue;
+      LATENTD_ASSIGN_OR_RETURN([[maybe_unused]] const double elapsed,
+                               driver_.prefill(slot, cached, context - cached));
+      cached = context;
+    }
+    std::vector<double> seconds;
+    for (int i = 0; i < options_.steps; ++i) {
+      LATENTD_ASSIGN_OR_RETURN(const double elapsed, driver_.decode(batch, context + i));
+      seconds.push_back(elapsed);
+    }
+    Row row{"decode", {batch, 1, context, batch}};
+    summarise(seconds, row);
+    row.bytes = bytes({batch, 1, context + options_.steps / 2, batch});
+    report_.add(row);
+    return ok_status();
+  }
+
+  double bytes(const StepShape& shape) const {
+    return weight_bytes_touched(model_.config, model_.weights(), shape) +
+           cache_bytes_touched(layout_, shape);
+  }
+
+  const Options& options_;
+  const Model& model_;
+  const CacheLayout& layout_;
+  StepDriver& driver_;
+  Report report_;
+  std::vector<int> cached_;  // tokens in each slot's cache
+};
+
+Status run(const Options& options) {
+  LATENTD_ASSIGN_OR_RETURN(const Model model, load_model(options));
+  const ModelConfig& config = model.config;
+  LATENTD_ASSIGN_OR_RETURN(const std::unique_ptr<Backend> backend,
+                           make_cpu_backend({options.threads, options.copy_weights}));
+  DType cache_dtype = config.dtype;
+  if (options.kv_cache_dtype != "auto") {
+    cache_dtype = options.kv_cache_dtype == "fp32" ? DType::kF32 : DType::kBF16;
+  }
+  const CacheLayout layout = CacheLayout::mla(config.num_layers, config.kv_lora_rank,
+                                              config.qk_rope_head_dim, cache_dtype);
+  LATENTD_RETURN_IF_ERROR(layout.validate());
+
+  int longest = 1;
+  for (const int tokens : options.prefill) longest = std::max(longest, tokens);
+  for (const int tokens : options.context) longest = std::max(longest, tokens + options.steps);
+  if (longest > config.max_position_embeddings) {
+    return invalid_argument("context", fmt::format("{} tokens exceed the model's {}", longest,
+                                                   config.max_position_embeddings));
+  }
+  LATENTD_ASSIGN_OR_RETURN(const std::unique_ptr<StepDriver> driver,
+                           StepDriver::create(*backend, config, model.weights(), layout,
+                                              {Bench::max_batch(options), longest, options.chunk,
+                                               options.expanded_min_tokens}));
+  if (!options.csv) {
+    fmt::print("{}: {:.1f} M parameters, {} weights, {} cache of {} bytes a token\n",
+               config.architecture, static_cast<double>(parameter_count(model.weights())) * 1e-6,
+               dtype_name(config.dtype), dtype_name(cache_dtype), layout.bytes_per_token());
+  }
+  return Bench(options, model, layout, *driver).run();
+}
+
+int parse_and_run(int argc, char** argv) {
+  Options options;
+  CLI::App app("Measures a model's speed on this machine, without scheduler and server.");
+  app.add_option("--model", options.model, "checkpoint directory");
+  app.add_option("--config", options.config, "a config.json; the weights are then random")
+      ->excludes("--model");
+  app.add_option("--load-format", options.load_format, "auto: from the checkpoint; random")
+      ->check(CLI::IsMember({"auto", "random"}));
+  app.add_option("--kv-cache-dtype", options.kv_cache_dtype)
+      ->check(CLI::IsMember({"auto", "fp32", "bf16"}));
+  const CLI::Range positive(1, 1 << 20);
+  app.add_option("--batch", options.batch, "rows of decode steps")->delimiter(',')->check(positive);
+  app.add_option("--context", options.context, "cached tokens of each row")
+      ->delimiter(',')
+      ->check(positive);
+  app.add_option("--prefill", options.prefill, "lengths of prompts")
+      ->delimiter(',')
+      ->check(positive);
+  app.add_option("--chunk", options.chunk, "most prompt tokens of a step")->check(positive);
+  app.add_option("--steps", options.steps, "decode steps to time")->check(positive);
+  app.add_option("--prompts", options.prompts, "prompts to time")->check(positive);
+  app.add_option("--threads", options.threads, "0: as many as the process may use");
+  app.add_option("--expanded-min-tokens", options.expanded_min_tokens,
+                 "rows of at least this many tokens expand keys and values; 0: none");
+  app.add_option("--seed", options.seed, "of random weights");
+  app.add_flag("--copy-weights,!--no-copy-weights", options.copy_weights,
+               "into huge pages (default), or used where they are");
+  app.add_flag("--csv", options.csv);
+  CLI11_PARSE(app, argc, argv);
+  if (options.model.empty() && options.config.empty()) {
+    fmt::print(stderr, "latentd-bench: give --model DIR or --config FILE\n");
+    return 2;
+  }
+  const Status status = run(options);
+  if (!status.ok()) {
+    fmt::print(stderr, "latentd-bench: {}\n", status.to_string());
+    return 1;
+  }
+  return 0;
+}
+
+}  // namespace
+}  // namespace latentd
+
+int main(int argc, char** argv) { return latentd::parse_and_run(argc, argv); }
