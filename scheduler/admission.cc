@@ -82,7 +82,6 @@ void Scheduler::State::admit(Sequence& candidate, const PrefixHit& hit, int prom
                              BatchPlan& out) {
   waiting.remove(candidate);
   candidate.state = SequenceState::kRunning;
-  candidate.rank = candidate.priority;
   candidate.slot = free_slots.back();
   free_slots.pop_back();
   Slot& slot = slots[candidate.slot.index()];

@@ -2,6 +2,7 @@
 
 #include <spdlog/fmt/fmt.h>
 
+#include <algorithm>
 #include <iterator>
 
 namespace latentd {
@@ -38,9 +39,9 @@ std::string BatchPlan::to_string() const {
   }
   for (const PageTableChange& change : page_changes) {
     fmt::format_to(out, "\n  pages slot {} from {}:", change.slot.value(), change.first_index);
-    for (std::int32_t i = 0; i < change.num_pages; ++i) {
-      fmt::format_to(out, " {}", pages[static_cast<std::size_t>(change.first_page + i)].value());
-    }
+    const auto first = pages.begin() + change.first_page;
+    std::for_each(first, first + change.num_pages,
+                  [&](PageId page) { fmt::format_to(out, " {}", page.value()); });
   }
   for (const PlanRow& row : rows) {
     fmt::format_to(out, "\n  row slot {} tokens {}..{} logits {}{}{}", row.slot.value(), row.start,

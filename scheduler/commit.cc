@@ -82,11 +82,11 @@ void Scheduler::State::report_prompt(const RowInFlight& row, const StepResult& r
   Sequence& sequence = *row.sequence;
   LATENTD_CHECK(outcome.num_prompt >= row.prompt_logprobs, "{} prompt logprobs of {}",
                 outcome.num_prompt, row.prompt_logprobs);
+  const auto first = result.prompt_logprobs.begin() + outcome.first_prompt;
   for (int i = 0; i < row.prompt_logprobs; ++i) {
     // A sequence that was preempted within its prompt has reported some before.
     if (row.start + 1 + i < sequence.prompt_tokens_reported) continue;
-    const TokenOutcome& reported =
-        result.prompt_logprobs[static_cast<std::size_t>(outcome.first_prompt + i)];
+    const TokenOutcome& reported = first[i];
     Event& event = emit(Event::Kind::kPromptLogprob, sequence, now);
     event.token = reported.token;
     copy_top(result, reported, event);

@@ -50,6 +50,8 @@ void Scheduler::State::requeue(Sequence& sequence) {
   release_slot(sequence);
   sequence.slot = SlotId(-1);
   sequence.state = SequenceState::kWaiting;
+  sequence.rank = sequence.priority;
+  sequence.passed_since = kNever;
   sequence.computed = 0;
   sequence.scheduled = 0;
   waiting.push(sequence);

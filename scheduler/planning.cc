@@ -1,7 +1,6 @@
 // The rows of a step: decode rows first, then pieces of prompts in order, the waiting ones admitted
 // in their turn.
 #include <algorithm>
-#include <functional>
 
 #include "base/check.h"
 #include "scheduler/scheduler_state.h"
@@ -59,9 +58,7 @@ void Scheduler::State::plan_prompts(TimePoint now, BatchPlan& out) {
   while (budget > 0) {
     Sequence* candidate = admitting ? next_candidate() : nullptr;
     Sequence* running = index < prompts.size() ? prompts[index] : nullptr;
-    if (candidate != nullptr &&
-        (running == nullptr || candidate->priority < running->rank ||
-         (candidate->priority == running->rank && candidate->arrival < running->arrival))) {
+    if (candidate != nullptr && (running == nullptr || runs_before(candidate, running))) {
       // Admitted, it becomes prompts[index]: its piece is planned in the next turn.
       admitting = ++considered <= kMaxConsidered && consider(*candidate, index, now, out);
       continue;

@@ -199,6 +199,7 @@ Status Scheduler::submit(std::unique_ptr<Request> request, TimePoint now) {
   }
   auto sequence = std::make_unique<Sequence>();
   sequence->priority = request->priority;
+  sequence->rank = request->priority;
   sequence->arrival = state.arrivals++;
   sequence->request = std::move(request);
   if (state.options.prefix_cache) {

@@ -225,6 +225,27 @@ TEST(SchedulerAdmission, LetsNothingOvertakeAnAlignedPieceThatDoesNotFit) {
   EXPECT_EQ(harness.heard(aligned).text, text_alone(*make_request(2, 130, 2, 2)));
 }
 
+TEST(SchedulerAdmission, LetsNothingOvertakeAnAlignedPieceOfARunningPromptEither) {
+  HarnessOptions options = small(64);
+  options.scheduler.max_num_seqs = 4;
+  options.scheduler.prefill_alignment = 64;
+  options.scheduler.max_num_batched_tokens = 64;
+  SchedulerHarness harness(options);
+  const RequestId aligned = harness.submit(make_request(1, 130, 2, 1));
+  harness.turn();  // its first 64 tokens
+  auto urgent = make_request(2, 5, 10, 2);
+  urgent->priority = -1;
+  const RequestId decoding = harness.submit(std::move(urgent));
+  harness.turn();
+  const RequestId behind = harness.submit(make_request(3, 5, 2, 3));
+  while (!harness.heard(decoding).finished) {
+    EXPECT_EQ(harness.heard(behind).started, 0);
+    harness.turn();
+  }
+  harness.run();
+  EXPECT_EQ(harness.heard(aligned).text, text_alone(*make_request(1, 130, 2, 1)));
+}
+
 TEST(SchedulerAdmission, LooksAtABoundedNumberOfWaitingRequestsAStep) {
   HarnessOptions options = small(64);
   options.scheduler.max_num_seqs = 200;

@@ -13,7 +13,7 @@ namespace latentd {
 namespace {
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || !defined(__OPTIMIZE__)
-constexpr int kSteps = 1'500;  // of each configuration
+constexpr int kSteps = 5'000;  // of each configuration
 #else
 constexpr int kSteps = 12'500;
 #endif
