@@ -1,0 +1,93 @@
+#include "engine/bench/step_traffic.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "engine/backend/cpu/cpu_backend.h"
+#include "engine/bench/random_weights.h"
+#include "engine/bench/step_driver.h"
+#include "engine/model/json.h"
+
+namespace latentd {
+namespace {
+
+// Two layers, the first dense; sizes small enough to count by hand.
+ModelConfig small_config() {
+  ModelConfig c;
+  c.num_layers = 2;
+  c.hidden_size = 16;
+  c.num_heads = 2;
+  c.kv_lora_rank = 8;
+  c.qk_nope_head_dim = 4;
+  c.qk_rope_head_dim = 4;
+  c.v_head_dim = 4;
+  c.intermediate_size = 32;
+  c.vocab_size = 50;
+  c.max_position_embeddings = 64;
+  c.softmax_scale = 0.35F;
+  c.moe.num_experts = 4;
+  c.moe.num_shared_experts = 1;
+  c.moe.experts_per_token = 2;
+  c.moe.intermediate_size = 8;
+  c.moe.first_dense_layers = 1;
+  return c;
+}
+
+constexpr double kAttention = 2 * (16 + (2 * 8) * 16 + 12 * 16 + 8 + 2 * 8 * 8 + 16 * 8 + 16);
+constexpr double kDenseMlp = 2 * 3 * 32 * 16;
+constexpr double kExpert = 2 * 3 * 8 * 16;
+constexpr double kRouter = 2 * 4 * 16;
+constexpr double kHead = 2 * 50 * 16;
+constexpr double kEmbeddingRow = 2 * 16;
+
+TEST(StepTraffic, CountsEveryWeightThatAStepReads) {
+  const RandomWeights random(small_config(), 1);
+  const double fixed = 2 * kAttention + kDenseMlp + kRouter + kExpert;
+  // One token chooses half of the experts; two miss a given one with a chance of a quarter.
+  EXPECT_DOUBLE_EQ(weight_bytes_touched(small_config(), random.weights(), {1, 1, 0, 1}),
+                   fixed + kEmbeddingRow + 0.5 * 4 * kExpert + kHead);
+  EXPECT_DOUBLE_EQ(weight_bytes_touched(small_config(), random.weights(), {2, 1, 0, 0}),
+                   fixed + 2 * kEmbeddingRow + 0.75 * 4 * kExpert);
+}
+
+TEST(StepTraffic, CountsContextsOnceAndNewTokensTwice) {
+  const CacheLayout layout = CacheLayout::mla(2, 8, 4, DType::kBF16);
+  EXPECT_DOUBLE_EQ(cache_bytes_touched(layout, {3, 2, 100, 3}), 3 * (100 + 4) * 2 * 12 * 2.0);
+}
+
+TEST(RandomWeights, AreTheSameForTheSameSeed) {
+  const RandomWeights a(small_config(), 7);
+  const RandomWeights b(small_config(), 7);
+  const RandomWeights c(small_config(), 8);
+  const TensorView& x = a.weights().layers[1].moe.experts[3].down;
+  const auto same = [&](const RandomWeights& other) {
+    const auto* p = static_cast<const std::byte*>(x.data);
+    const auto* q =
+        static_cast<const std::byte*>(other.weights().layers[1].moe.experts[3].down.data);
+    return std::equal(p, p + x.num_bytes(), q);
+  };
+  EXPECT_TRUE(same(b));
+  EXPECT_FALSE(same(c));
+}
+
+TEST(StepDriver, RunsPromptsInChunksAndBatches) {
+  const ModelConfig config = small_config();
+  const RandomWeights random(config, 1);
+  const auto backend = make_cpu_backend({.threads = 1}).value();
+  const CacheLayout layout = CacheLayout::mla(2, 8, 4, DType::kBF16);
+  const auto driver =
+      StepDriver::create(*backend, config, random.weights(), layout, {3, 40, 16, 0}).value();
+  EXPECT_GT(driver->prefill(1, 0, 35).value(), 0.0);
+  EXPECT_GT(driver->decode(3, 36).value(), 0.0);
+}
+
+TEST(BenchConfig, IsOf122MillionParameters) {
+  const auto text = read_text_file(LATENTD_BENCH_CONFIG, std::size_t{1} << 20).value();
+  const ModelConfig config = parse_model_config(text).value();
+  const RandomWeights random(config, 0);
+  EXPECT_EQ(parameter_count(random.weights()) / 1'000'000, 122U);
+}
+
+}  // namespace
+}  // namespace latentd
