@@ -128,6 +128,8 @@ void add_serve_options(CLI::App& app, RawOptions& raw) {
   for (CLI::Option* option : app.get_options()) {
     if (option->get_lnames().empty() || option->get_lnames().front() == "help") continue;
     option->envname(environment_name(option->get_lnames().front()));
+    // Given twice, the last counts: scripts append to what they were given.
+    if (option->get_expected_max() == 1) option->take_last();
   }
 }
 

@@ -22,7 +22,7 @@ class GenerationService final : public v1::Generation::CallbackService {
   grpc::ServerUnaryReactor* Tokenize(grpc::CallbackServerContext* context,
                                      const v1::TokenizeRequest* request,
                                      v1::TokenizeResponse* response) override {
-    Unary call{*this, *context, "Tokenize", steady_now()};
+    Unary call(*context, "Tokenize");
     if (Status status = authenticate(*context, frontend_); !status.ok()) return call.end(status);
     auto slot = frontend_.reserve();
     if (!slot.ok()) return call.end(slot.status());
@@ -34,13 +34,13 @@ class GenerationService final : public v1::Generation::CallbackService {
       response->mutable_token_ids()->Assign(tokens.begin(), tokens.end());
       call.end(ok_status());
     });
-    return context->DefaultReactor();
+    return call.reactor;
   }
 
   grpc::ServerUnaryReactor* GetModel(grpc::CallbackServerContext* context,
                                      const v1::GetModelRequest* request,
                                      v1::GetModelResponse* response) override {
-    Unary call{*this, *context, "GetModel", steady_now()};
+    Unary call(*context, "GetModel");
     if (Status status = authenticate(*context, frontend_); !status.ok()) return call.end(status);
     if (frontend_.model() == nullptr) {
       return call.end(Status(StatusCode::kUnavailable, "the model is loading"));
@@ -53,7 +53,7 @@ class GenerationService final : public v1::Generation::CallbackService {
   grpc::ServerUnaryReactor* Abort(grpc::CallbackServerContext* context,
                                   const v1::AbortRequest* request,
                                   v1::AbortResponse* response) override {
-    Unary call{*this, *context, "Abort", steady_now()};
+    Unary call(*context, "Abort");
     if (Status status = authenticate(*context, frontend_); !status.ok()) return call.end(status);
     if (request->request_id().empty()) {
       return call.end(invalid_argument("request_id", "is required"));
@@ -65,19 +65,21 @@ class GenerationService final : public v1::Generation::CallbackService {
  private:
   // A call with one answer.
   struct Unary {
-    GenerationService& service;
-    grpc::CallbackServerContext& context;
-    std::string_view method;
-    TimePoint arrival;
+    Unary(grpc::CallbackServerContext& context_in, std::string_view method_in)
+        : context(context_in), method(method_in), reactor(context.DefaultReactor()) {}
 
-    grpc::ServerUnaryReactor* end(const Status& status) {
+    grpc::ServerUnaryReactor* end(const Status& status) const {
       add_error_metadata(context, status);
       log_access({"grpc", method, "", request_id_or_new(metadata_of(context, "x-request-id")),
                   std::string(status_code_name(status.code())), arrival, nullptr});
-      grpc::ServerUnaryReactor* reactor = context.DefaultReactor();
       reactor->Finish(to_grpc_status(status));
       return reactor;
     }
+
+    grpc::CallbackServerContext& context;
+    std::string_view method;
+    grpc::ServerUnaryReactor* reactor;  // asked for once: gRPC allows no more
+    TimePoint arrival = steady_now();
   };
 
   Status check_model(const std::string& name) const {

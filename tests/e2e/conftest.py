@@ -83,9 +83,10 @@ class Server:
         )
         self.lines: list[str] = []
         self._changed = threading.Condition()
+        self._ended = False  # the process has closed its stderr
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        listening = self.wait_for_line(r"listening http=127\.0\.0\.1:(\d+) grpc=127\.0\.0\.1:(\d+)")
+        listening = self.wait_for_line(r"listening\W+http\W+127\.0\.0\.1:(\d+)\W+grpc\W+127\.0\.0\.1:(\d+)")
         self.http_port, self.grpc_port = int(listening[1]), int(listening[2])
         self.url = f"http://127.0.0.1:{self.http_port}"
 
@@ -95,6 +96,9 @@ class Server:
             with self._changed:
                 self.lines.append(line.rstrip("\n"))
                 self._changed.notify_all()
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
 
     def wait_for_line(self, pattern: str, timeout: float = 20) -> re.Match[str]:
         deadline = time.monotonic() + timeout
@@ -105,7 +109,7 @@ class Server:
                     if match := re.search(pattern, line):
                         return match
                 seen = len(self.lines)
-                if not self._changed.wait(deadline - time.monotonic()):
+                if self._ended or not self._changed.wait(deadline - time.monotonic()):
                     raise AssertionError(f"no line {pattern!r} in:\n" + "\n".join(self.lines))
 
     def stop(self, timeout: float = 20) -> int:
@@ -167,7 +171,7 @@ def start_server(request: pytest.FixtureRequest, model_dir: Path) -> Iterator[Ca
         server = Server(request.config.getoption("--latentd"), model, list(flags), env)
         servers.append(server)
         if ready:
-            server.wait_for_line(r"\bready model=")
+            server.wait_for_line(r"\bready\W+model\b")
         return server
 
     yield start

@@ -85,6 +85,10 @@ TEST(Options, ReadFlags) {
   EXPECT_EQ(options.log_format, LogFormat::kJson);
 }
 
+TEST(Options, TakeTheLastOfAFlagThatIsGivenTwice) {
+  EXPECT_EQ(parse_serve({"--http-port", "1", "--http-port", "2"}).http_port, 2);
+}
+
 TEST(Options, FlagsBeatTheEnvironmentAndThatBeatsTheFile) {
   const TextFile file(
       "http-port: 1\ngrpc-port: 2\nmax-queue: 3\nbatch-invariant: false\n"

@@ -1,0 +1,171 @@
+"""latentd.v1.Generation, health and reflection through grpcio."""
+
+from __future__ import annotations
+
+import grpc
+import pytest
+from conftest import CONTEXT, eventually
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+
+
+@pytest.fixture
+def messages(proto):
+    return proto.messages
+
+
+def long_request(messages, **fields):
+    stopping = messages.StoppingParams(max_tokens=CONTEXT - 10, ignore_eos=True)
+    return messages.GenerateRequest(text="run", stopping=stopping, **fields)
+
+
+def test_generate_streams_text_tokens_and_usage(stub, messages, server):
+    request = messages.GenerateRequest(
+        text="hello",
+        sampling=messages.SamplingParams(temperature=0),
+        stopping=messages.StoppingParams(max_tokens=12, ignore_eos=True),
+        output=messages.OutputParams(logprobs=2),
+    )
+    answers = list(stub.Generate(request, timeout=20))
+    ids = [token for answer in answers for token in answer.token_ids]
+    logprobs = [entry for answer in answers for entry in answer.logprobs]
+    assert len(ids) == len(logprobs) == 12
+    assert [entry.token.token_id for entry in logprobs] == ids
+    assert all(len(entry.top) == 2 and entry.top[0].token_id == entry.token.token_id for entry in logprobs)
+    assert answers[-1].finish_reason == messages.FINISH_REASON_LENGTH
+    assert (answers[-1].usage.prompt_tokens, answers[-1].usage.completion_tokens) == (5, 12)
+    assert len({answer.request_id for answer in answers}) == 1 and answers[0].request_id
+    over_http = server.client().completions.create(
+        model="tiny", prompt="hello", max_tokens=12, temperature=0, extra_body={"ignore_eos": True}
+    )
+    assert "".join(answer.text for answer in answers) == over_http.choices[0].text
+
+
+def test_generate_takes_tokens_and_gives_choices(stub, messages):
+    request = messages.GenerateRequest(
+        token_ids=messages.TokenIds(ids=[97, 98]),
+        sampling=messages.SamplingParams(seed=4, temperature=1.5),
+        stopping=messages.StoppingParams(max_tokens=5, ignore_eos=True),
+        output=messages.OutputParams(n=3),
+    )
+    by_choice: dict[int, list[int]] = {}
+    for answer in stub.Generate(request, timeout=20):
+        by_choice.setdefault(answer.index, []).extend(answer.token_ids)
+    assert sorted(by_choice) == [0, 1, 2] and all(len(ids) == 5 for ids in by_choice.values())
+
+
+def test_prompt_logprobs_come_before_the_text(stub, messages):
+    request = messages.GenerateRequest(
+        text="abcd",
+        stopping=messages.StoppingParams(max_tokens=2, ignore_eos=True),
+        output=messages.OutputParams(logprobs=0, prompt_logprobs=True),
+    )
+    answers = list(stub.Generate(request, timeout=20))
+    prompt = [entry.token for answer in answers for entry in answer.prompt_logprobs]
+    assert bytes(b"".join(entry.token for entry in prompt)) == b"bcd"
+    assert all(entry.logprob < 0 for entry in prompt)
+
+
+def test_tokenize_and_get_model(stub, messages):
+    assert list(stub.Tokenize(messages.TokenizeRequest(text="abc")).token_ids) == [97, 98, 99]
+    model = stub.GetModel(messages.GetModelRequest())
+    assert model.model == "tiny" and model.architecture == "DeepseekV3ForCausalLM"
+    assert model.max_model_len == CONTEXT and model.vocab_size == 256 and list(model.eos_token_ids) == [1]
+    assert 0 < model.kv_bytes_per_token < model.mha_kv_bytes_per_token
+
+
+@pytest.mark.parametrize(
+    ("field", "change"),
+    [
+        ("max_tokens", {"stopping": {"max_tokens": -1}}),
+        ("temperature", {"sampling": {"temperature": 9}}),
+        ("prompt", {"token_ids": {"ids": [256]}}),
+        ("logprobs", {"output": {"logprobs": -1}}),
+        ("n", {"output": {"n": 0}}),
+        ("stop", {"stopping": {"stop": [""]}}),
+    ],
+)
+def test_wrong_fields_are_invalid_arguments_that_name_them(stub, messages, field, change):
+    request = messages.GenerateRequest(**({"text": "x"} | change if "token_ids" not in change else change))
+    with pytest.raises(grpc.RpcError) as error:
+        list(stub.Generate(request, timeout=20))
+    assert error.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert error.value.details().startswith(field + ": ")
+    assert dict(error.value.trailing_metadata())["latentd-field"] == field
+
+
+def test_no_prompt_a_long_prompt_and_an_unknown_model_have_their_codes(stub, messages):
+    def code_of(**fields):
+        with pytest.raises(grpc.RpcError) as error:
+            list(stub.Generate(messages.GenerateRequest(**fields), timeout=20))
+        return error.value.code()
+
+    assert code_of() == grpc.StatusCode.INVALID_ARGUMENT
+    assert code_of(text="x" * (CONTEXT + 1)) == grpc.StatusCode.INVALID_ARGUMENT
+    assert code_of(text="x", model="other") == grpc.StatusCode.NOT_FOUND
+    assert code_of(text="x" * (9 << 20)) == grpc.StatusCode.RESOURCE_EXHAUSTED  # beyond the message limit
+
+
+def test_cancelling_frees_the_pages(stub, messages, server):
+    before = server.metrics()
+    call = stub.Generate(long_request(messages))
+    next(iter(call))
+    call.cancel()
+    after = server.wait_until_idle()
+    name = 'latentd_requests_cancelled_total{cause="disconnect"}'
+    assert after[name] == before[name] + 1
+    made = after["latentd_generation_tokens_total"] - before["latentd_generation_tokens_total"]
+    assert made < CONTEXT - 10
+
+
+def test_a_deadline_stops_the_work(stub, messages, server):
+    with pytest.raises(grpc.RpcError) as error:
+        list(stub.Generate(long_request(messages), timeout=0.15))
+    assert error.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+    server.wait_until_idle()
+
+
+def test_abort_ends_the_stream_with_its_own_reason(stub, messages, server):
+    call = stub.Generate(long_request(messages, request_id="to-abort"), timeout=20)
+    answers = iter(call)
+    next(answers)
+    with pytest.raises(grpc.RpcError) as error:
+        list(stub.Generate(long_request(messages, request_id="to-abort"), timeout=20))
+    assert error.value.code() == grpc.StatusCode.ALREADY_EXISTS
+    assert stub.Abort(messages.AbortRequest(request_id="to-abort")).aborted == 1
+    last = list(answers)[-1]
+    assert last.finish_reason == messages.FINISH_REASON_CANCELLED and last.usage.completion_tokens > 0
+    server.wait_until_idle()
+    assert stub.Abort(messages.AbortRequest(request_id="to-abort")).aborted == 0
+
+
+def test_health_serves_under_both_names(server):
+    with server.channel() as channel:
+        health = health_pb2_grpc.HealthStub(channel)
+        for name in ("", "latentd.v1.Generation"):
+            answer = health.Check(health_pb2.HealthCheckRequest(service=name), timeout=10)
+            assert answer.status == health_pb2.HealthCheckResponse.SERVING
+        with pytest.raises(grpc.RpcError) as error:
+            health.Check(health_pb2.HealthCheckRequest(service="other"), timeout=10)
+        assert error.value.code() == grpc.StatusCode.NOT_FOUND
+
+
+def test_reflection_lists_the_service(server):
+    with server.channel() as channel:
+        assert "latentd.v1.Generation" in ProtoReflectionDescriptorDatabase(channel).get_services()
+
+
+def test_many_streams_at_once_all_end(stub, messages):
+    stopping = messages.StoppingParams(max_tokens=20, ignore_eos=True)
+    calls = [stub.Generate(messages.GenerateRequest(text=f"call {i}", stopping=stopping), timeout=30) for i in range(40)]
+    assert all(list(call)[-1].usage.completion_tokens == 20 for call in calls)
+
+
+def test_a_stopped_reader_does_not_stop_others(stub, messages):
+    slow = stub.Generate(long_request(messages), timeout=20)
+    next(iter(slow))  # and no more
+    stopping = messages.StoppingParams(max_tokens=4, ignore_eos=True)
+    fast = list(stub.Generate(messages.GenerateRequest(text="x", stopping=stopping), timeout=10))
+    assert fast[-1].usage.completion_tokens == 4
+    slow.cancel()
+    eventually(lambda: not slow.is_active())
