@@ -157,7 +157,9 @@ def test_reflection_lists_the_service(server):
 
 def test_many_streams_at_once_all_end(stub, messages):
     stopping = messages.StoppingParams(max_tokens=20, ignore_eos=True)
-    calls = [stub.Generate(messages.GenerateRequest(text=f"call {i}", stopping=stopping), timeout=30) for i in range(40)]
+    calls = [
+        stub.Generate(messages.GenerateRequest(text=f"call {i}", stopping=stopping), timeout=30) for i in range(40)
+    ]
     assert all(list(call)[-1].usage.completion_tokens == 20 for call in calls)
 
 

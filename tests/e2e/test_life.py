@@ -60,7 +60,10 @@ def test_keys_are_asked_for_at_both_doors(start_server, proto):
     with server.channel() as channel:
         stub = proto.stubs.GenerationStub(channel)
         request = proto.messages.GenerateRequest(text="x")
-        for call in (lambda **kw: list(stub.Generate(request, **kw)), lambda **kw: stub.GetModel(proto.messages.GetModelRequest(), **kw)):
+        for call in (
+            lambda **kw: list(stub.Generate(request, **kw)),
+            lambda **kw: stub.GetModel(proto.messages.GetModelRequest(), **kw),
+        ):
             with pytest.raises(grpc.RpcError) as failed:
                 call(timeout=10)
             assert failed.value.code() == grpc.StatusCode.UNAUTHENTICATED
@@ -116,7 +119,7 @@ def test_metrics_speak_vllms_names(server):
     pages = {state: after[f'latentd_kv_pages{{state="{state}"}}'] for state in ("used", "cached", "free")}
     assert pages["used"] == 0 and sum(pages.values()) == 131072 / 64
     assert after['latentd_state{state="ready"}'] == 1
-    assert any(name.startswith("vllm:cache_config_info{block_size=\"64\",num_gpu_blocks=\"2048\"") for name in after)
+    assert any(name.startswith('vllm:cache_config_info{block_size="64",num_gpu_blocks="2048"') for name in after)
     assert 0 < after["latentd_kv_bytes_per_token"] < after["latentd_kv_bytes_per_token_mha"]
 
 

@@ -9,6 +9,8 @@ import time
 import pytest
 from conftest import CONTEXT, eventually
 
+HEAD = b"POST /v1/completions HTTP/1.1\r\nHost: t\r\nContent-Type: application/json\r\n"
+CHUNKED_HEAD = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
 LONG = {"prompt": "run", "max_tokens": CONTEXT - 10, "ignore_eos": True}
 
 
@@ -63,7 +65,14 @@ def error_of(server, request: bytes) -> tuple[int, dict]:
 
 
 @pytest.mark.parametrize(
-    "garbage", [b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", b"hello\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"\r\n" * 50, b"\x00" * 100]
+    "garbage",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"hello\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"\r\n" * 50,
+        b"\x00" * 100,
+    ],
 )
 def test_garbage_ends_the_connection(server, garbage):
     with connect(server) as sock:
@@ -114,9 +123,7 @@ def test_a_hundred_megabytes_are_refused_unread(server):
 
 def test_a_chunked_body_is_bounded_too(server):
     with connect(server) as sock:
-        sock.sendall(
-            b"POST /v1/completions HTTP/1.1\r\nHost: t\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
-        )
+        sock.sendall(CHUNKED_HEAD)
         try:
             for _ in range(160):
                 sock.sendall(b"10000\r\n" + b" " * 65536 + b"\r\n")
@@ -128,13 +135,12 @@ def test_a_chunked_body_is_bounded_too(server):
 
 def test_a_chunked_body_works(server):
     body = json.dumps({"prompt": "x", "max_tokens": 1}).encode()
-    head = b"POST /v1/completions HTTP/1.1\r\nHost: t\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
     chunks = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in (body[:5], body[5:])) + b"0\r\n\r\n"
-    assert exchange(server, head + chunks)[0] == 200
+    assert exchange(server, CHUNKED_HEAD + chunks)[0] == 200
 
 
 def test_two_lengths_are_refused(server):
-    smuggle = b"POST /v1/completions HTTP/1.1\r\nHost: t\r\nContent-Type: application/json\r\nContent-Length: 5\r\n"
+    smuggle = HEAD + b"Content-Length: 5\r\n"
     assert error_of(server, smuggle + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n")[0] == 400
     assert error_of(server, smuggle + b"Content-Length: 6\r\n\r\n123456")[0] == 400
 
@@ -144,7 +150,9 @@ def test_a_large_body_within_the_limit_is_read(server):
     assert status == 400 and error["code"] == "context_length_exceeded"
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b'{"prompt": "a", "prompt": "b"}', b"[" * 100, b'{"prompt": "\xff"}'])
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"[]", b"null", b'{"prompt": "a", "prompt": "b"}', b"[" * 100, b'{"prompt": "\xff"}']
+)
 def test_bad_json_is_a_bad_request(server, body):
     status, error = error_of(server, post(body))
     assert status == 400 and error["type"] == "invalid_request_error" and error["param"] is None
@@ -156,7 +164,7 @@ def test_methods_types_and_paths_have_their_statuses(server):
     assert status == 405 and headers["allow"] == "POST"
     text = post({"prompt": "x"}).replace(b"application/json", b"text/plain")
     assert error_of(server, text)[0] == 415
-    assert error_of(server, b"POST /v1/completions HTTP/1.1\r\nHost: t\r\nContent-Type: application/json\r\n\r\n")[0] == 411
+    assert error_of(server, HEAD + b"\r\n")[0] == 411
 
 
 def test_head_has_the_headers_alone(server):
