@@ -2,15 +2,11 @@
 
 #include <algorithm>
 
+#include "server/characters.h"
 #include "server/metrics.h"
 
 namespace latentd {
 namespace {
-
-int count_characters(std::string_view text) {
-  return static_cast<int>(std::ranges::count_if(
-      text, [](char c) { return (static_cast<unsigned char>(c) & 0xC0U) != 0x80U; }));
-}
 
 StopMatcher make_stop_matcher(const GenerationRequest& request) {
   auto matcher = StopMatcher::create(request.stop, request.include_stop_in_output);

@@ -23,6 +23,8 @@ namespace http = boost::beast::http;
 
 constexpr auto kAwait = asio::as_tuple(asio::use_awaitable);
 constexpr auto kWriteLimit = std::chrono::seconds(30);
+constexpr std::size_t kSliceBytes = 16 << 10;                // what one write limit is for
+constexpr std::size_t kBacklogLimit = std::size_t{8} << 20;  // of what a reader leaves lying
 constexpr auto kKeepAliveInterval = std::chrono::seconds(15);
 
 // What the text pool and egress bring to the connection's strand; touched on that strand alone.
@@ -33,9 +35,11 @@ struct Mailroom {
   asio::steady_timer wake;
   std::unique_ptr<CompletionResponse> response;  // there before any update
   std::vector<GenerationUpdate> updates;  // a request that fails at once has one, done and wrong
+  std::size_t backlog = 0;                // bytes of `updates`, about
   std::optional<GenerationId> generation;
   bool client_left = false;
-  bool over = false;  // the exchange has ended: nobody looks any more
+  bool too_slow = false;  // backlog went beyond its limit: the generation was cancelled
+  bool over = false;      // the exchange has ended: nobody looks any more
 };
 
 template <typename Change>
@@ -44,6 +48,31 @@ void post_to(const std::shared_ptr<Mailroom>& room, Change change) {
     change(*room);
     room->wake.cancel();
   });
+}
+
+std::size_t size_of(const GenerationUpdate& update) {
+  std::size_t size = sizeof(update);
+  for (const ChoiceDelta& delta : update.choices) {
+    size += sizeof(delta) + delta.text.size();
+    for (const auto* pieces : {&delta.tokens, &delta.prompt_tokens}) {
+      for (const TokenPiece& piece : *pieces) {
+        size += sizeof(piece) + piece.top.size() * sizeof(TokenLogprob);
+      }
+    }
+  }
+  return size;
+}
+
+// Keeps an update for the connection, unless its reader has let too much pile up. Whole answers are
+// all collected: they are bounded by max_tokens.
+void keep(Frontend& frontend, Mailroom& mail, GenerationUpdate update) {
+  if (mail.over || mail.too_slow) return;
+  mail.backlog += size_of(update);
+  mail.updates.push_back(std::move(update));
+  if (mail.backlog <= kBacklogLimit || !mail.generation || !mail.response->streams()) return;
+  mail.too_slow = true;
+  mail.updates.clear();
+  frontend.cancel(*mail.generation, "slow_reader");
 }
 
 Status reject(Frontend& frontend, Status status) {
@@ -61,17 +90,14 @@ Status begin(Frontend& frontend, const std::shared_ptr<Mailroom>& room, IntakeSl
   post_to(room, [response = std::make_unique<CompletionResponse>(
                      *request, *prepared, *frontend.model(), "cmpl-" + request_id)](
                     Mailroom& mail) mutable { mail.response = std::move(response); });
-  LATENTD_ASSIGN_OR_RETURN(const GenerationId id,
-                           frontend.launch(
-                               *std::move(prepared), std::move(slot), "",
-                               [room](GenerationUpdate update) {
-                                 post_to(room,
-                                         [update = std::move(update)](Mailroom& mail) mutable {
-                                           if (!mail.over)
-                                             mail.updates.push_back(std::move(update));
-                                         });
-                               },
-                               arrival));
+  UpdateSink sink = [room, &frontend](GenerationUpdate update) {
+    post_to(room, [&frontend, update = std::move(update)](Mailroom& mail) mutable {
+      keep(frontend, mail, std::move(update));
+    });
+  };
+  LATENTD_ASSIGN_OR_RETURN(
+      const GenerationId id,
+      frontend.launch(*std::move(prepared), std::move(slot), "", std::move(sink), arrival));
   post_to(room, [&frontend, id](Mailroom& mail) {
     mail.generation = id;
     if (mail.over && mail.client_left) frontend.cancel(id, "disconnect");
@@ -130,12 +156,13 @@ class Exchange final {
     bool done = false;
     while (!done) {
       const bool something = co_await wait();
-      if (room_->client_left) {
+      if (room_->client_left || room_->too_slow) {
         outcome_.status = 499;
         co_return;
       }
       std::string out;
       if (!something) out = kSseKeepAlive;
+      room_->backlog = 0;
       for (GenerationUpdate& update : std::exchange(room_->updates, {})) {
         if (update.done) done_ = done = true;
         outcome_.usage = update.usage;
@@ -159,7 +186,7 @@ class Exchange final {
   // Until something has come, or (false) a stream's keep-alive is due.
   asio::awaitable<bool> wait() {
     while (true) {
-      if (room_->client_left || !room_->updates.empty()) co_return true;
+      if (room_->client_left || room_->too_slow || !room_->updates.empty()) co_return true;
       room_->wake.expires_after(kKeepAliveInterval);
       const auto [error] = co_await room_->wake.async_wait(kAwait);
       const bool idle = !error && room_->response != nullptr && room_->response->streams();
@@ -194,8 +221,7 @@ class Exchange final {
       if (!written) co_return false;
     }
     head_written_ = true;
-    boost::system::error_code failed;
-    if (!part.empty()) failed = co_await write_bytes(part);
+    boost::system::error_code failed = co_await write_bytes(part);
     if (!failed && last && style_.version >= 11) {
       stream_.expires_after(kWriteLimit);
       const auto [error, size] =
@@ -212,16 +238,25 @@ class Exchange final {
     co_return true;
   }
 
-  asio::awaitable<boost::system::error_code> write_bytes(const std::string& part) {
-    stream_.expires_after(kWriteLimit);
-    // Two statements, not a conditional: g++ 12 runs both arms of a ?: that awaits.
-    if (style_.version < 11) {
-      const auto [error, size] = co_await asio::async_write(stream_, asio::buffer(part), kAwait);
-      co_return error;
+  // In slices, each with a time limit of its own: a slow reader is not a stuck one.
+  asio::awaitable<boost::system::error_code> write_bytes(std::string_view part) {
+    while (!part.empty()) {
+      const auto slice = asio::buffer(part.substr(0, kSliceBytes));
+      part.remove_prefix(slice.size());
+      stream_.expires_after(kWriteLimit);
+      boost::system::error_code failed;
+      // Two statements, not a conditional: g++ 12 runs both arms of a ?: that awaits.
+      if (style_.version < 11) {
+        const auto [error, size] = co_await asio::async_write(stream_, slice, kAwait);
+        failed = error;
+      } else {
+        const auto [error, size] =
+            co_await asio::async_write(stream_, http::make_chunk(slice), kAwait);
+        failed = error;
+      }
+      if (failed) co_return failed;
     }
-    const auto [error, size] =
-        co_await asio::async_write(stream_, http::make_chunk(asio::buffer(part)), kAwait);
-    co_return error;
+    co_return boost::system::error_code();
   }
 
   asio::awaitable<bool> write_head() {
@@ -244,9 +279,9 @@ class Exchange final {
     room_->over = true;
     boost::system::error_code ignored;
     stream_.socket().cancel(ignored);
-    if (room_->client_left) {
+    if (room_->client_left || room_->too_slow) {
       outcome_.open = false;
-      if (room_->generation && !done_) {
+      if (room_->generation && !done_ && !room_->too_slow) {
         door_.frontend.cancel(*room_->generation, slow_ ? "slow_reader" : "disconnect");
       }
     }

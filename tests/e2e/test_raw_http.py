@@ -254,3 +254,12 @@ def test_a_client_that_closes_its_half_has_left(server):
     after = server.wait_until_idle()
     name = 'latentd_requests_cancelled_total{cause="disconnect"}'
     assert after[name] == before[name] + 1
+
+
+def test_a_stream_that_nobody_reads_is_given_up(server):
+    name = 'latentd_requests_cancelled_total{cause="slow_reader"}'
+    before = server.metrics()[name]
+    with connect(server) as sock:
+        sock.sendall(post({**LONG, "stream": True, "n": 8, "logprobs": 20}))
+        eventually(lambda: server.metrics()[name] > before, timeout=30)
+        server.wait_until_idle()
