@@ -165,11 +165,10 @@ class Server final {
     if (!wait_until(steady_now() + options_.drain_propagation, [] { return false; })) return fail();
     frontend_.stop_accepting();
     http_->stop_listening();
-    if (!wait_until(steady_now() + options_.drain_timeout, [this] { return is_quiet(); })) {
-      return fail();
-    }
+    const TimePoint deadline = steady_now() + options_.drain_timeout;
+    if (!wait_until(deadline, [this] { return is_quiet(); })) return fail();
     log_event("drained", {{"in-house", std::to_string(frontend_.in_house())}});
-    shut_down();
+    shut_down(deadline);
     return 0;
   }
 
@@ -191,21 +190,27 @@ class Server final {
     frontend_.stop_accepting();
     grpc_->set_serving(false);
     spdlog::critical("the engine has failed");
-    shut_down();
+    shut_down(steady_now());
     return 1;
   }
 
-  // Everybody who waits hears something before the doors close.
-  void shut_down() {
+  // Everybody who waits hears something before the doors close; those who still read what is theirs
+  // have until `deadline`.
+  void shut_down(TimePoint deadline) {
     frontend_.stop_accepting();
     http_->stop_listening();
     engine_->stop();
     frontend_.close();
-    const TimePoint deadline = steady_now() + kLastWords;
-    while (http_->num_active() > 0 && steady_now() < deadline) {
+    deadline = std::max(deadline, steady_now() + kLastWords);
+    auto closing = std::async(std::launch::async, [&] { grpc_->shutdown(deadline); });
+    const auto closed = [&closing, this] {
+      return http_->num_active() == 0 &&
+             closing.wait_for(Duration::zero()) == std::future_status::ready;
+    };
+    while (!closed() && steady_now() < deadline) {
       if (signals_.wait(std::chrono::milliseconds(5))) std::_Exit(130);
     }
-    grpc_->shutdown(deadline);
+    closing.get();
     http_->stop();
   }
 

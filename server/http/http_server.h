@@ -24,7 +24,7 @@ class HttpServer final {
   ~HttpServer();  // stops
 
   int port() const;
-  // Takes no new connections; those that are idle are closed, the others after their answer.
+  // Takes no new connections; answers from now on end theirs. Idle ones stay until stop.
   void stop_listening();
   // Requests whose answers are not fully written.
   int num_active() const;
