@@ -23,6 +23,11 @@ constexpr int kDotRows = kManyRegisters ? 6 : 3;
 // Rows of x that stay in the second-level cache while all columns pass over them.
 constexpr int kRowBlock = 96;
 
+// How far ahead columns are fetched, and where to: into the second-level cache, because too few
+// lines can be on their way to the first (measured: 24 GB/s instead of 11 with four rows).
+constexpr std::size_t kPrefetchBytes = 8192;
+constexpr int kSecondLevel = 2;  // __builtin_prefetch's locality
+
 // acc[r][c] += x_r * w_c over one vector of k.
 template <int kRows, int kColumns, class V>
 HWY_INLINE void fma_outer(V (&acc)[kRows][kColumns], const V (&x)[kRows], V w, int c) {
@@ -52,7 +57,7 @@ HWY_NOINLINE void dot_tile(const DotProduct& p, int first_row, const T* const* w
     for (int r = 0; r < kRows; ++r) xv[r] = hn::LoadU(df, x[r] + k);
 #pragma GCC unroll 8
     for (int c = 0; c < kColumns; ++c) {
-      if constexpr (kPrefetch) __builtin_prefetch(w[c] + k + ahead);
+      if constexpr (kPrefetch) __builtin_prefetch(w[c] + k + ahead, 0, kSecondLevel);
       fma_outer(acc, xv, load_vector(df, w[c] + k), c);
     }
   }
@@ -118,22 +123,23 @@ HWY_INLINE const T* row_of(const MatrixRows& w, int row) {
   return reinterpret_cast<const T*>(static_cast<const char*>(w.base) + index * w.row_bytes);
 }
 
-// One or two rows: bound by memory. Reading the matrix front to back, a column at a time, suits the
+// Bound by memory alone. Reading the matrix front to back, a column at a time, suits the
 // processor's own prefetching, which reaches the speed of a plain copy.
 template <class T>
-void dot_few_rows(const DotProduct& p) {
+void dot_one_row(const DotProduct& p) {
   for (int column = 0; column < p.n; ++column) {
     const T* w = row_of<T>(p.w, column);
-    dot_last_rows<1, false>(p, 0, p.m, &w, column, 0);
+    dot_tile<1, 1, false>(p, 0, &w, column, 0);
   }
 }
 
 template <class T>
 void dot_typed(const DotProduct& p) {
-  if (p.m <= 2) return dot_few_rows<T>(p);
-  // One tile of columns ahead.
+  if (p.m == 1) return dot_one_row<T>(p);
+  // As many tiles of columns ahead as make the distance.
+  const std::size_t tile = std::max<std::size_t>(1, kDotColumns * p.w.row_bytes);
   const std::size_t ahead =
-      p.w.rows == nullptr ? kDotColumns * (p.w.row_bytes / sizeof(T)) : std::size_t{0};
+      p.w.rows != nullptr ? std::size_t{0} : (kPrefetchBytes + tile - 1) / tile * tile / sizeof(T);
   for (int first = 0; first < p.m; first += kRowBlock) {
     const int rows = std::min(kRowBlock, p.m - first);
     int column = 0;
