@@ -49,8 +49,8 @@ Result<Value> loop_attribute(const LoopState& loop, const Value& object, std::st
   if (name == "length") return number(count);
   if (name == "revindex") return number(count - loop.index);
   if (name == "revindex0") return number(count - loop.index - 1);
-  if (name == "depth") return Value::integer(loop.loop_depth + 1);
-  if (name == "depth0") return Value::integer(loop.loop_depth);
+  if (name == "depth") return Value::integer(1);  // counts recursive loops, which are refused
+  if (name == "depth0") return Value::integer(0);
   if (name == "previtem") {
     return loop.index > 0 ? (*loop.items)[loop.index - 1]
                           : Value::undefined("there is no previous item");

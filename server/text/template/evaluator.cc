@@ -124,7 +124,6 @@ Result<Evaluator::Flow> Evaluator::run_node(const ForStmt& stmt) {
   if (stmt.uses_loop) {
     loop = std::make_shared<LoopState>();
     loop->items = items;
-    loop->loop_depth = 0;
     loop->depth = walked.depth() + 1;
     LATENTD_RETURN_IF_ERROR(runtime_.budget.check_value_depth(loop->depth));
   }

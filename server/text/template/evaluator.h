@@ -94,7 +94,6 @@ class Evaluator final {
   std::string output_;
   std::string* out_ = &output_;
   const Value* block_input_ = nullptr;  // what a filter without an input applies to
-  int loop_depth_ = 0;
   bool located_ = false;
 };
 

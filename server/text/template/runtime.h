@@ -66,7 +66,6 @@ struct BoundMethod {
 struct LoopState {
   std::shared_ptr<const std::vector<Value>> items;
   std::size_t index = 0;  // from 0
-  int loop_depth = 0;     // of for statements, from 0
   int depth = 1;          // as Value::depth
 };
 
