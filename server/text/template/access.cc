@@ -17,8 +17,8 @@ namespace {
 // dict hide keys of the same name from `object.name`.
 constexpr std::array<std::string_view, 5> kMapChangers = {"clear", "pop", "popitem", "setdefault",
                                                           "update"};
-constexpr std::array<std::string_view, 8> kListChangers = {
-    "append", "clear", "extend", "insert", "pop", "remove", "reverse", "sort"};
+constexpr std::array<std::string_view, 8> kListChangers = {"append", "clear",  "extend",  "insert",
+                                                           "pop",    "remove", "reverse", "sort"};
 
 bool would_change(const Value& object, std::string_view method) {
   const auto has = [method](const auto& names) {
@@ -125,7 +125,7 @@ Result<std::optional<Value>> own_attribute(Runtime& runtime, const Value& object
 }
 
 struct SliceBounds {
-  std::int64_t start, step;
+  std::int64_t start, stop, step;
   std::int64_t count;
 };
 
@@ -145,7 +145,7 @@ SliceBounds slice_bounds(const Value& start, const Value& stop, std::int64_t ste
   std::int64_t count = 0;
   if (step > 0 && to > from) count = (to - from - 1) / step + 1;
   if (step < 0 && to < from) count = (from - to - 1) / -step + 1;
-  return {from, step, count};
+  return {from, to, step, count};
 }
 
 Result<Value> slice_text(Runtime& runtime, const Value& object, const SliceBounds& bounds) {
@@ -186,7 +186,7 @@ Result<Value> slice_items(Runtime& runtime, const Sequence& sequence, const Slic
   range->items = std::move(items);
   range->start = sequence.start + bounds.start * sequence.step;
   range->step = sequence.step * bounds.step;
-  range->stop = range->start + bounds.count * range->step;
+  range->stop = sequence.start + bounds.stop * sequence.step;
   return Value::of(SequencePtr(std::move(range)));
 }
 
@@ -224,8 +224,11 @@ Result<Value> get_slice(Runtime& runtime, const Value& object, const Value& star
   if (object.is_undefined()) return template_error(std::string(object.why_undefined()));
   const bool sliceable =
       object.is_string() || (object.is(Kind::kSequence) && !object.sequence()->is_view());
-  if (!sliceable || !is_slice_part(start) || !is_slice_part(stop) || !is_slice_part(step)) {
-    return Value::undefined(fmt::format("'{} object' has no such slice", type_name(object)));
+  if (!sliceable) {
+    return template_error(fmt::format("'{}' object cannot be sliced", type_name(object)));
+  }
+  if (!is_slice_part(start) || !is_slice_part(stop) || !is_slice_part(step)) {
+    return template_error("the parts of a slice must be integers or none");
   }
   std::int64_t by = step.is(Kind::kNone) ? 1 : int_of(step);
   if (by == 0) return template_error("a slice step cannot be zero");

@@ -123,7 +123,7 @@ struct IfStmt {
 struct ForStmt {
   Target target;
   ExprPtr items;
-  ExprPtr condition;  // may be null
+  ExprPtr condition;       // may be null
   bool uses_loop = false;  // the body names `loop`
   Block body, otherwise;
 };

@@ -127,7 +127,8 @@ Result<Evaluator::Flow> Evaluator::run_node(const ForStmt& stmt) {
     loop->depth = walked.depth() + 1;
     LATENTD_RETURN_IF_ERROR(runtime_.budget.check_value_depth(loop->depth));
   }
-  bool some = false;
+  // As in jinja2, an iteration that is left early does not count against `else`.
+  bool completed = false;
   for (std::size_t i = 0; i < items->size(); ++i) {
     const Value& item = (*items)[i];
     LATENTD_RETURN_IF_ERROR(runtime_.budget.spend(1));
@@ -135,7 +136,6 @@ Result<Evaluator::Flow> Evaluator::run_node(const ForStmt& stmt) {
       LATENTD_ASSIGN_OR_RETURN(const bool passes_, passes(stmt, item));
       if (!passes_) continue;
     }
-    some = true;
     ScopeGuard scope(*this);
     if (loop != nullptr) {
       loop->index = i;
@@ -144,8 +144,9 @@ Result<Evaluator::Flow> Evaluator::run_node(const ForStmt& stmt) {
     LATENTD_RETURN_IF_ERROR(assign(stmt.target, item));
     LATENTD_ASSIGN_OR_RETURN(const Flow flow, run_block(stmt.body));
     if (flow == Flow::kBreak) break;
+    completed = completed || flow == Flow::kNext;
   }
-  if (!some) return run_block(stmt.otherwise);
+  if (!completed) return run_block(stmt.otherwise);
   return Flow::kNext;
 }
 
@@ -153,8 +154,8 @@ Status Evaluator::assign(const Target& target, const Value& value) {
   if (target.symbol < 0) {
     LATENTD_ASSIGN_OR_RETURN(const ItemsPtr parts, iterate(runtime_, value));
     if (parts->size() != target.items.size()) {
-      return template_error(fmt::format("expected {} values to unpack, got {}",
-                                        target.items.size(), parts->size()));
+      return template_error(
+          fmt::format("expected {} values to unpack, got {}", target.items.size(), parts->size()));
     }
     for (std::size_t i = 0; i < parts->size(); ++i) {
       LATENTD_RETURN_IF_ERROR(assign(target.items[i], (*parts)[i]));
@@ -217,6 +218,7 @@ Result<Evaluator::Flow> Evaluator::run_node(const FilterStmt& stmt) {
   Result<Value> filtered = eval(*stmt.filter);
   block_input_ = outer;
   LATENTD_RETURN_IF_ERROR(filtered.status());
+  if (!filtered->is_string()) return template_error("the filter of a block must give a string");
   LATENTD_RETURN_IF_ERROR(write(*filtered));
   return Flow::kNext;
 }

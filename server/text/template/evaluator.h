@@ -1,7 +1,8 @@
 // Walks a syntax tree and writes the text that it renders to.
 //
-// Contract: one Evaluator renders once, on one thread. `tree` and `context` outlive it. Errors carry
-// the line of the innermost expression or statement at fault, except those of raise_exception.
+// Contract: one Evaluator renders once, on one thread. `tree` and `context` outlive it. Errors
+// carry the line of the innermost expression or statement at fault, except those of
+// raise_exception.
 #pragma once
 
 #include <memory>

@@ -242,8 +242,8 @@ Status Evaluator::bind_macro(const MacroNode& node, const Arguments& arguments, 
       LATENTD_ASSIGN_OR_RETURN(Value initial, eval(*argument.initial));
       scope.set(argument.symbol, std::move(initial));
     } else {
-      scope.set(argument.symbol, Value::undefined(fmt::format("parameter '{}' was not provided",
-                                                              argument.name)));
+      scope.set(argument.symbol,
+                Value::undefined(fmt::format("parameter '{}' was not provided", argument.name)));
     }
   }
   return bind_special(node, arguments, used_keywords, scope);
@@ -273,8 +273,7 @@ Status Evaluator::bind_special(const MacroNode& node, const Arguments& arguments
     const std::size_t taken = std::min(node.arguments.size(), arguments.positional.size());
     std::vector<Value> rest(arguments.positional.begin() + static_cast<std::ptrdiff_t>(taken),
                             arguments.positional.end());
-    LATENTD_ASSIGN_OR_RETURN(Value tuple,
-                             runtime_.list(std::move(rest), Sequence::Form::kTuple));
+    LATENTD_ASSIGN_OR_RETURN(Value tuple, runtime_.list(std::move(rest), Sequence::Form::kTuple));
     scope.set(varargs_symbol_, std::move(tuple));
   } else if (arguments.positional.size() > node.arguments.size()) {
     return template_error(fmt::format("macro '{}' takes at most {} arguments, got {}", node.name,

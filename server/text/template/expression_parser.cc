@@ -152,8 +152,8 @@ Result<ExprPtr> ExpressionParser::conditional() {
     }
     const int depth = deepest({&condition, &yes, &no});
     LATENTD_ASSIGN_OR_RETURN(
-        yes, make(start, ConditionalExpr{std::move(condition), std::move(yes), std::move(no)},
-                  depth));
+        yes,
+        make(start, ConditionalExpr{std::move(condition), std::move(yes), std::move(no)}, depth));
     start = line();
   }
   return yes;
@@ -166,8 +166,8 @@ Result<ExprPtr> ExpressionParser::logical_or() {
     next();
     LATENTD_ASSIGN_OR_RETURN(ExprPtr right, logical_and());
     const int depth = deepest({&left, &right});
-    LATENTD_ASSIGN_OR_RETURN(left,
-                             make(at, LogicalExpr{false, std::move(left), std::move(right)}, depth));
+    LATENTD_ASSIGN_OR_RETURN(
+        left, make(at, LogicalExpr{false, std::move(left), std::move(right)}, depth));
   }
   return left;
 }
@@ -203,8 +203,9 @@ Result<ExprPtr> ExpressionParser::comparison() {
   std::vector<std::pair<CompareOp, ExprPtr>> rest;
   while (true) {
     CompareOp op{};
-    const auto* named = std::find_if(kComparisons.begin(), kComparisons.end(),
-                                     [this](const NamedCompare& c) { return current().is_op(c.op); });
+    const auto* named =
+        std::find_if(kComparisons.begin(), kComparisons.end(),
+                     [this](const NamedCompare& c) { return current().is_op(c.op); });
     if (named != kComparisons.end()) {
       op = named->compare;
       next();
@@ -233,7 +234,8 @@ Result<ExprPtr> ExpressionParser::sum() {
     next();
     LATENTD_ASSIGN_OR_RETURN(ExprPtr right, concatenation());
     const int depth = deepest({&left, &right});
-    LATENTD_ASSIGN_OR_RETURN(left, make(at, BinaryExpr{op, std::move(left), std::move(right)}, depth));
+    LATENTD_ASSIGN_OR_RETURN(left,
+                             make(at, BinaryExpr{op, std::move(left), std::move(right)}, depth));
   }
   return left;
 }
@@ -272,7 +274,8 @@ Result<ExprPtr> ExpressionParser::product() {
     next();
     LATENTD_ASSIGN_OR_RETURN(ExprPtr right, power());
     const int depth = deepest({&left, &right});
-    LATENTD_ASSIGN_OR_RETURN(left, make(at, BinaryExpr{op, std::move(left), std::move(right)}, depth));
+    LATENTD_ASSIGN_OR_RETURN(left,
+                             make(at, BinaryExpr{op, std::move(left), std::move(right)}, depth));
   }
 }
 

@@ -175,12 +175,11 @@ class JsonWriter final {
 
   Status sort(std::vector<const Map::Entry*>& entries) {
     Status failed;
-    std::stable_sort(entries.begin(), entries.end(),
-                     [&](const Map::Entry* a, const Map::Entry* b) {
-                       Result<bool> less = less_than(runtime_, a->first, b->first);
-                       if (!less.ok() && failed.ok()) failed = less.status();
-                       return less.ok() && *less;
-                     });
+    std::stable_sort(entries.begin(), entries.end(), [&](const Map::Entry* a, const Map::Entry* b) {
+      Result<bool> less = less_than(runtime_, a->first, b->first);
+      if (!less.ok() && failed.ok()) failed = less.status();
+      return less.ok() && *less;
+    });
     return failed;
   }
 

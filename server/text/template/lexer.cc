@@ -56,9 +56,7 @@ class Lexer final {
     return at_ + ahead < source_.size() ? source_[at_ + ahead] : '\0';
   }
 
-  void push(TokenKind kind, std::string text) {
-    tokens_.push_back({kind, line_, std::move(text)});
-  }
+  void push(TokenKind kind, std::string text) { tokens_.push_back({kind, line_, std::move(text)}); }
 
   void advance(std::size_t bytes) {
     const auto from = source_.begin() + static_cast<std::ptrdiff_t>(at_);

@@ -24,7 +24,8 @@ Result<AttributePath> AttributePath::parse(const Value& attribute) {
     const std::string_view part = left.substr(0, dot);
     std::int64_t index = 0;
     const auto [end, error] = std::from_chars(part.data(), part.data() + part.size(), index);
-    const bool is_index = error == std::errc() && end == part.data() + part.size() && part[0] != '-';
+    const bool is_index =
+        error == std::errc() && end == part.data() + part.size() && part[0] != '-';
     path.parts_.push_back(is_index ? Value::integer(index) : Value::string(part));
     if (dot == std::string_view::npos) return path;
     left.remove_prefix(dot + 1);

@@ -21,7 +21,7 @@ Status no_arguments(std::string_view method, const Arguments& given) {
 Result<Value> map_get(Runtime& runtime, const Value& map, const Arguments& given) {
   LATENTD_ASSIGN_OR_RETURN(const auto bound, bind("get", given, {{"key", true}, {"default"}}));
   const Value& key = *bound[0];
-  if (key.is(Kind::kMap) || key.is_list_or_tuple()) {
+  if (!hashable(key)) {
     return template_error(fmt::format("a {} cannot be a key", type_name(key)));
   }
   LATENTD_RETURN_IF_ERROR(runtime.budget.spend(key.is_string() ? 1 : map.map().size()));

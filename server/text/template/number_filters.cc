@@ -177,8 +177,9 @@ Result<Value> round(Runtime&, const Value& input, const Arguments& given) {
   }
   const double scale = std::pow(10.0, static_cast<double>(places));
   const double scaled = double_of(input) * scale;
-  if (method.bytes() == "ceil") return Value::number(std::ceil(scaled) / scale);
-  if (method.bytes() == "floor") return Value::number(std::floor(scaled) / scale);
+  // Python's ceil and floor are integers, so their zero has no sign.
+  if (method.bytes() == "ceil") return Value::number((std::ceil(scaled) + 0.0) / scale);
+  if (method.bytes() == "floor") return Value::number((std::floor(scaled) + 0.0) / scale);
   return template_error("the method of round must be common, ceil or floor");
 }
 

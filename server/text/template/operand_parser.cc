@@ -176,7 +176,8 @@ Result<ExprPtr> ExpressionParser::slice(ExprPtr object, ExprPtr start, int line)
   }
   LATENTD_RETURN_IF_ERROR(expect_op("]"));
   const int depth = deepest({&object, &start, &stop, &step});
-  return make(line, SliceExpr{std::move(object), std::move(start), std::move(stop), std::move(step)},
+  return make(line,
+              SliceExpr{std::move(object), std::move(start), std::move(stop), std::move(step)},
               depth);
 }
 
@@ -269,7 +270,8 @@ Result<ExprPtr> ExpressionParser::test(ExprPtr input) {
   const TestFunction function = find_test(test_name);
   LATENTD_ASSIGN_OR_RETURN(
       ExprPtr node,
-      make(at, TestExpr{std::move(input), std::move(test_name), function, std::move(given)}, depth));
+      make(at, TestExpr{std::move(input), std::move(test_name), function, std::move(given)},
+           depth));
   if (!negated) return node;
   return make(at, UnaryExpr{UnaryOp::kNot, std::move(node)}, depth + 1);
 }

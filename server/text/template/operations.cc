@@ -2,6 +2,7 @@
 
 #include <spdlog/fmt/fmt.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "server/text/template/python_text.h"
@@ -55,8 +56,8 @@ bool is_integer_like(const Value& value) { return value.is(Kind::kInt) || value.
 Status unorderable(std::string_view op, const Value& a, const Value& b) {
   if (a.is_undefined()) return undefined_error(a);
   if (b.is_undefined()) return undefined_error(b);
-  return template_error(fmt::format("'{}' is not supported between '{}' and '{}'", op,
-                                    type_name(a), type_name(b)));
+  return template_error(
+      fmt::format("'{}' is not supported between '{}' and '{}'", op, type_name(a), type_name(b)));
 }
 
 // -1, 0, 1; 2 when not comparable as numbers.
@@ -87,13 +88,6 @@ Result<bool> string_contains(Runtime& runtime, const Value& container, const Val
   }
   LATENTD_RETURN_IF_ERROR(runtime.budget.read(container.bytes().size()));
   return container.bytes().find(item.bytes()) != std::string_view::npos;
-}
-
-bool hashable(const Value& value) {
-  if (value.is(Kind::kMap)) return false;
-  if (!value.is(Kind::kSequence)) return true;
-  return value.sequence()->form == Sequence::Form::kRange ||
-         value.sequence()->form == Sequence::Form::kTuple;
 }
 
 }  // namespace
@@ -130,6 +124,14 @@ std::int64_t int_of(const Value& value) {
 
 double double_of(const Value& value) {
   return value.is(Kind::kDouble) ? value.as_double() : static_cast<double>(int_of(value));
+}
+
+bool hashable(const Value& value) {
+  if (value.is(Kind::kMap)) return false;
+  if (!value.is(Kind::kSequence) || value.sequence()->form == Sequence::Form::kRange) return true;
+  const std::vector<Value>& items = value.sequence()->items;
+  return value.sequence()->form == Sequence::Form::kTuple &&
+         std::all_of(items.begin(), items.end(), hashable);
 }
 
 Result<bool> equal(Runtime& runtime, const Value& a, const Value& b) {

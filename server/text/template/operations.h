@@ -31,6 +31,9 @@ Result<bool> contains(Runtime& runtime, const Value& container, const Value& ite
 Result<Value> binary(Runtime& runtime, BinaryOp op, const Value& a, const Value& b);
 Result<Value> unary(UnaryOp op, const Value& operand);
 
+// Whether Python could look `value` up in a dict: no list or dict, at any depth.
+bool hashable(const Value& value);
+
 // What a for statement walks over: items, characters, keys. An iterator is used up.
 Result<ItemsPtr> iterate(Runtime& runtime, const Value& value);
 // len(value).
@@ -40,7 +43,8 @@ Result<std::int64_t> length_of(const Value& value);
 Result<Value> get_attribute(Runtime& runtime, const Value& object, std::string_view name);
 // object[key]: keys and places come before methods.
 Result<Value> get_item(Runtime& runtime, const Value& object, const Value& key);
-// object[start:stop:step]; absent ones are none.
+// object[start:stop:step]; absent ones are none. An error on what cannot be sliced, unlike
+// get_item.
 Result<Value> get_slice(Runtime& runtime, const Value& object, const Value& start,
                         const Value& stop, const Value& step);
 

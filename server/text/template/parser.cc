@@ -13,8 +13,8 @@ namespace {
 
 using Ternary = ExpressionParser::Ternary;
 
-constexpr std::array<std::string_view, 7> kRefused = {"include", "import",     "from",    "extends",
-                                                      "block",   "autoescape", "recursive"};
+constexpr std::array<std::string_view, 7> kRefused = {
+    "include", "import", "from", "extends", "block", "autoescape", "recursive"};
 
 class StatementParser final {
  public:
@@ -252,7 +252,6 @@ class StatementParser final {
   Status call_statement(int line, Block& out) {
     CallStmt node;
     node.caller = std::make_unique<MacroNode>();
-    node.caller->name = "caller";
     if (in_.current().is_op("(")) LATENTD_RETURN_IF_ERROR(signature(*node.caller));
     LATENTD_ASSIGN_OR_RETURN(node.call, in_.expression());
     if (!std::holds_alternative<CallExpr>(node.call->node)) {

@@ -91,7 +91,10 @@ class ReprWriter final {
       case Kind::kNamespace:
         return name_space(value.object(), depth);
       case Kind::kMacro:
-        out_ += fmt::format("<Macro '{}'>", value.macro().node->name);
+        // A call block's body has no name.
+        out_ += value.macro().node->name.empty()
+                    ? "<Macro anonymous>"
+                    : fmt::format("<Macro '{}'>", value.macro().node->name);
         return ok_status();
       case Kind::kLoop:
         out_ += fmt::format("<LoopContext {}/{}>", value.loop()->index + 1,

@@ -90,7 +90,8 @@ Status template_error(std::string message) {
   return {StatusCode::kInvalidArgument, std::move(message)};
 }
 
-Result<std::vector<std::optional<Value>>> bind(std::string_view function, const Arguments& arguments,
+Result<std::vector<std::optional<Value>>> bind(std::string_view function,
+                                               const Arguments& arguments,
                                                std::initializer_list<Parameter> parameters) {
   std::vector<std::optional<Value>> bound(parameters.size());
   if (arguments.positional.size() > parameters.size()) {

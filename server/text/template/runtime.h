@@ -149,7 +149,8 @@ struct Parameter {
 };
 
 // Values of `parameters` in their order, given by place or by name, as Python binds them.
-Result<std::vector<std::optional<Value>>> bind(std::string_view function, const Arguments& arguments,
+Result<std::vector<std::optional<Value>>> bind(std::string_view function,
+                                               const Arguments& arguments,
                                                std::initializer_list<Parameter> parameters);
 
 }  // namespace latentd::jinja

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <unordered_set>
 
 #include "server/text/template/filter_tables.h"
 #include "server/text/template/operations.h"
@@ -54,7 +55,8 @@ Result<Value> first(Runtime& runtime, const Value& input, const Arguments& given
     if (cursor.next < cursor.items.size()) return cursor.items[cursor.next++];
     return Value::undefined("there is no first item, the sequence is empty");
   }
-  if (input.is_string() && !input.bytes().empty()) return get_item(runtime, input, Value::integer(0));
+  if (input.is_string() && !input.bytes().empty())
+    return get_item(runtime, input, Value::integer(0));
   LATENTD_ASSIGN_OR_RETURN(const ItemsPtr items, iterate(runtime, input));
   if (items->empty()) return Value::undefined("there is no first item, the sequence is empty");
   return items->front();
@@ -94,7 +96,8 @@ Result<Value> items_of(Runtime& runtime, const Value& input, const Arguments& gi
   if (!input.is(Kind::kMap)) return template_error("items needs a mapping");
   LATENTD_RETURN_IF_ERROR(runtime.budget.make_items(2 * input.map().size()));
   std::vector<Value> pairs;
-  for (const auto& [key, value] : input.map().entries()) pairs.push_back(Value::tuple({key, value}));
+  for (const auto& [key, value] : input.map().entries())
+    pairs.push_back(Value::tuple({key, value}));
   return runtime.iterator(std::move(pairs));
 }
 
@@ -178,8 +181,8 @@ Result<Value> dictsort(Runtime& runtime, const Value& input, const Arguments& gi
   }
   std::vector<Keyed> keyed;
   for (const auto& [key, value] : input.map().entries()) {
-    LATENTD_ASSIGN_OR_RETURN(
-        Value by_key, sort_key(runtime, by.bytes() == "key" ? key : value, case_sensitive));
+    LATENTD_ASSIGN_OR_RETURN(Value by_key,
+                             sort_key(runtime, by.bytes() == "key" ? key : value, case_sensitive));
     keyed.push_back({{std::move(by_key)}, Value::tuple({key, value})});
   }
   LATENTD_RETURN_IF_ERROR(sort_keyed(runtime, keyed, bound[2].has_value() && truthy(*bound[2])));
@@ -195,18 +198,27 @@ Result<Value> unique(Runtime& runtime, const Value& input, const Arguments& give
   LATENTD_ASSIGN_OR_RETURN(const AttributePath path,
                            AttributePath::parse(bound[1].value_or(Value::none())));
   LATENTD_ASSIGN_OR_RETURN(const ItemsPtr items, iterate(runtime, input));
-  MapBuilder seen;
+  std::unordered_set<std::string> seen_strings;
+  std::vector<Value> seen_others;
   std::vector<Value> kept;
   for (const Value& item : *items) {
     LATENTD_ASSIGN_OR_RETURN(Value found, path.get(runtime, item));
     LATENTD_ASSIGN_OR_RETURN(Value key, sort_key(runtime, std::move(found), case_sensitive));
-    if (key.is(Kind::kMap) || key.is(Kind::kSequence)) {
+    if (key.is_string()) {
+      if (seen_strings.emplace(key.bytes()).second) kept.push_back(item);
+      continue;
+    }
+    if (!hashable(key)) {
       return template_error(fmt::format("unique cannot tell apart a {}", type_name(key)));
     }
-    LATENTD_RETURN_IF_ERROR(runtime.budget.spend(key.is_string() ? 1 : seen.size()));
-    const std::size_t before = seen.size();
-    seen.set(key, Value::none());
-    if (seen.size() > before) kept.push_back(item);
+    bool is_new = true;
+    for (std::size_t i = 0; i < seen_others.size() && is_new; ++i) {
+      LATENTD_ASSIGN_OR_RETURN(const bool same, equal(runtime, seen_others[i], key));
+      is_new = !same;
+    }
+    if (!is_new) continue;
+    seen_others.push_back(std::move(key));
+    kept.push_back(item);
   }
   return runtime.iterator(std::move(kept));
 }

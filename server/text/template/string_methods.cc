@@ -67,7 +67,8 @@ Result<Value> strip(Runtime& runtime, const Value& text, const Arguments& given)
   if (chars.has_value()) LATENTD_RETURN_IF_ERROR(runtime.budget.make_items(chars->size()));
   const std::string_view kept =
       chars.has_value() ? strip_chars(whole, *chars, kSide) : strip_space(whole, kSide);
-  const std::size_t compared = (whole.size() - kept.size()) * (chars.has_value() ? chars->size() : 1);
+  const std::size_t compared =
+      (whole.size() - kept.size()) * (chars.has_value() ? chars->size() : 1);
   LATENTD_RETURN_IF_ERROR(runtime.budget.read(compared));
   if (kept.size() == whole.size()) return text;
   return runtime.string(std::string(kept));
@@ -87,11 +88,10 @@ Result<Window> window(Runtime& runtime, const Value& text, const std::optional<V
     return !v.has_value() || v->is(Kind::kNone);
   };
   if (absent(start) && absent(stop)) return Window{text.bytes()};
-  LATENTD_ASSIGN_OR_RETURN(std::int64_t from,
-                           absent(start) ? Result<std::int64_t>(std::int64_t{0})
-                                         : integer_or("str", start, 0));
-  LATENTD_ASSIGN_OR_RETURN(std::int64_t to, absent(stop) ? Result<std::int64_t>(length)
-                                                         : integer_or("str", stop, 0));
+  LATENTD_ASSIGN_OR_RETURN(std::int64_t from, absent(start) ? Result<std::int64_t>(std::int64_t{0})
+                                                            : integer_or("str", start, 0));
+  LATENTD_ASSIGN_OR_RETURN(
+      std::int64_t to, absent(stop) ? Result<std::int64_t>(length) : integer_or("str", stop, 0));
   if (from < 0) from = std::max<std::int64_t>(from + length, 0);
   if (to < 0) to = std::max<std::int64_t>(to + length, 0);
   to = std::min(to, length);
@@ -106,7 +106,8 @@ enum class Direction : std::uint8_t { kFirst, kLast };
 
 template <Direction kDirection, bool kMustExist>
 Result<Value> find(Runtime& runtime, const Value& text, const Arguments& given) {
-  LATENTD_ASSIGN_OR_RETURN(const Bound bound, bind("find", given, {{"sub", true}, {"start"}, {"end"}}));
+  LATENTD_ASSIGN_OR_RETURN(const Bound bound,
+                           bind("find", given, {{"sub", true}, {"start"}, {"end"}}));
   LATENTD_ASSIGN_OR_RETURN(const std::string_view wanted, string_of("find", *bound[0]));
   LATENTD_ASSIGN_OR_RETURN(const Window in, window(runtime, text, bound[1], bound[2]));
   LATENTD_RETURN_IF_ERROR(runtime.budget.read(in.text.size()));
@@ -256,51 +257,49 @@ Result<Value> zero_fill(Runtime& runtime, const Value& text, const Arguments& gi
   const std::string_view whole = text.bytes();
   const bool is_signed = whole.starts_with('-') || whole.starts_with('+');
   if (missing <= 0 || !is_signed) return pad(runtime, text, missing, 0, "0");
-  LATENTD_ASSIGN_OR_RETURN(const Value digits,
-                           pad(runtime, Value::valid_string(std::string(whole.substr(1))), missing,
-                               0, "0"));
+  LATENTD_ASSIGN_OR_RETURN(
+      const Value digits,
+      pad(runtime, Value::valid_string(std::string(whole.substr(1))), missing, 0, "0"));
   return runtime.string(std::string(whole.substr(0, 1)).append(digits.bytes()));
 }
 
-constexpr std::array<Method, 38> kMethods = {
-    {{"capitalize", convert<to_capitalized>},
-     {"casefold", convert<to_lower>},
-     {"center", justify<Align::kCenter>},
-     {"count", count},
-     {"endswith", has_affix<false>},
-     {"find", find<Direction::kFirst, false>},
-     {"index", find<Direction::kFirst, true>},
-     {"isalnum", all_are<is_alphanumeric>},
-     {"isalpha", all_are<is_alphabetic>},
-     {"isascii", whole_is<is_ascii>},
-     {"isdecimal", all_are<is_digit>},
-     {"isdigit", all_are<is_digit>},
-     {"islower", whole_is<is_lower>},
-     {"isnumeric", all_are<is_digit>},
-     {"isspace", all_are<is_space>},
-     {"isupper", whole_is<is_upper>},
-     {"join", join},
-     {"ljust", justify<Align::kLeft>},
-     {"lower", convert<to_lower>},
-     {"lstrip", strip<Side::kLeft>},
-     {"partition", partition_first},
-     {"removeprefix", remove_affix<true>},
-     {"removesuffix", remove_affix<false>},
-     {"replace", replace},
-     {"rfind", find<Direction::kLast, false>},
-     {"rindex", find<Direction::kLast, true>},
-     {"rjust", justify<Align::kRight>},
-     {"rpartition", partition_last},
-     {"rsplit", split_last},
-     {"rstrip", strip<Side::kRight>},
-     {"split", split_first},
-     {"splitlines", split_into_lines},
-     {"startswith", has_affix<true>},
-     {"strip", strip<Side::kBoth>},
-     {"swapcase", convert<swap_case>},
-     {"title", convert<to_title>},
-     {"upper", convert<to_upper>},
-     {"zfill", zero_fill}}};
+constexpr std::array<Method, 37> kMethods = {{{"capitalize", convert<to_capitalized>},
+                                              {"center", justify<Align::kCenter>},
+                                              {"count", count},
+                                              {"endswith", has_affix<false>},
+                                              {"find", find<Direction::kFirst, false>},
+                                              {"index", find<Direction::kFirst, true>},
+                                              {"isalnum", all_are<is_alphanumeric>},
+                                              {"isalpha", all_are<is_alphabetic>},
+                                              {"isascii", whole_is<is_ascii>},
+                                              {"isdecimal", all_are<is_digit>},
+                                              {"isdigit", all_are<is_digit>},
+                                              {"islower", whole_is<is_lower>},
+                                              {"isnumeric", all_are<is_digit>},
+                                              {"isspace", all_are<is_space>},
+                                              {"isupper", whole_is<is_upper>},
+                                              {"join", join},
+                                              {"ljust", justify<Align::kLeft>},
+                                              {"lower", convert<to_lower>},
+                                              {"lstrip", strip<Side::kLeft>},
+                                              {"partition", partition_first},
+                                              {"removeprefix", remove_affix<true>},
+                                              {"removesuffix", remove_affix<false>},
+                                              {"replace", replace},
+                                              {"rfind", find<Direction::kLast, false>},
+                                              {"rindex", find<Direction::kLast, true>},
+                                              {"rjust", justify<Align::kRight>},
+                                              {"rpartition", partition_last},
+                                              {"rsplit", split_last},
+                                              {"rstrip", strip<Side::kRight>},
+                                              {"split", split_first},
+                                              {"splitlines", split_into_lines},
+                                              {"startswith", has_affix<true>},
+                                              {"strip", strip<Side::kBoth>},
+                                              {"swapcase", convert<swap_case>},
+                                              {"title", convert<to_title>},
+                                              {"upper", convert<to_upper>},
+                                              {"zfill", zero_fill}}};
 
 }  // namespace
 
@@ -337,6 +336,7 @@ Result<Value> center_text(Runtime& runtime, const Value& text, std::int64_t widt
                           std::string_view fill) {
   const auto length = static_cast<std::int64_t>(text.text().length);
   const std::int64_t missing = std::max<std::int64_t>(width, 0) - length;
+  if (missing <= 0) return text;
   const std::int64_t left = missing / 2 + (missing & width & 1);
   return pad(runtime, text, left, missing - left, fill);
 }

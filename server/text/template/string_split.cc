@@ -53,7 +53,7 @@ Pieces split_space(std::string_view text, std::int64_t limit) {
   text = strip_space(text, Side::kLeft);
   while (!text.empty()) {
     if (limit >= 0 && static_cast<std::int64_t>(pieces.size()) == limit) {
-      pieces.push_back(strip_space(text, Side::kRight));
+      pieces.push_back(text);
       break;
     }
     const std::size_t end = find_space(text, true);
@@ -68,7 +68,7 @@ Pieces split_space_from_right(std::string_view text, std::int64_t limit) {
   text = strip_space(text, Side::kRight);
   while (!text.empty()) {
     if (limit >= 0 && static_cast<std::int64_t>(pieces.size()) == limit) {
-      pieces.push_back(strip_space(text, Side::kLeft));
+      pieces.push_back(text);
       break;
     }
     const std::size_t start = last_run(text, false);
@@ -142,8 +142,8 @@ Result<Value> partition(Runtime& runtime, const Value& text, const Arguments& gi
     return from_right ? Value::tuple({piece(""), piece(""), text})
                       : Value::tuple({text, piece(""), piece("")});
   }
-  return Value::tuple({piece(whole.substr(0, at)), piece(separator),
-                       piece(whole.substr(at + separator.size()))});
+  return Value::tuple(
+      {piece(whole.substr(0, at)), piece(separator), piece(whole.substr(at + separator.size()))});
 }
 
 bool ends_line(char32_t c) {

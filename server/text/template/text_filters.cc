@@ -86,7 +86,8 @@ Result<Value> replace(Runtime& runtime, const Value& input, const Arguments& giv
 }
 
 Result<Value> indent(Runtime& runtime, const Value& input, const Arguments& given) {
-  LATENTD_ASSIGN_OR_RETURN(const auto bound, bind("indent", given, {{"width"}, {"first"}, {"blank"}}));
+  LATENTD_ASSIGN_OR_RETURN(const auto bound,
+                           bind("indent", given, {{"width"}, {"first"}, {"blank"}}));
   if (!input.is_string()) {
     return template_error(fmt::format("indent needs a string, not {}", type_name(input)));
   }

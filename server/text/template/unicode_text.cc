@@ -93,14 +93,14 @@ void for_each(std::string_view text, Visit visit) {
 
 CategoryMask mask_of(char32_t c) { return category_bit(category_of(c)); }
 
-constexpr CategoryMask kLetters =
-    category_bit(Category::kLu) | category_bit(Category::kLl) | category_bit(Category::kLt) |
-    category_bit(Category::kLm) | category_bit(Category::kLo);
+constexpr CategoryMask kLetters = category_bit(Category::kLu) | category_bit(Category::kLl) |
+                                  category_bit(Category::kLt) | category_bit(Category::kLm) |
+                                  category_bit(Category::kLo);
 constexpr CategoryMask kNumbers = category_bit(Category::kNd) | category_bit(Category::kNo);
-constexpr CategoryMask kUnprintable =
-    category_bit(Category::kZs) | category_bit(Category::kZl) | category_bit(Category::kZp) |
-    category_bit(Category::kCc) | category_bit(Category::kCf) | category_bit(Category::kCs) |
-    category_bit(Category::kCo) | category_bit(Category::kCn);
+constexpr CategoryMask kUnprintable = category_bit(Category::kZs) | category_bit(Category::kZl) |
+                                      category_bit(Category::kZp) | category_bit(Category::kCc) |
+                                      category_bit(Category::kCf) | category_bit(Category::kCs) |
+                                      category_bit(Category::kCo) | category_bit(Category::kCn);
 
 // Whether all letters with case are of `wanted`, and there is one.
 bool all_cased(std::string_view text, Category wanted) {

@@ -47,11 +47,13 @@ bool is_callable(const Value& value) {
          value.is_undefined();
 }
 
-bool names_filter(const Value& value) {
-  return value.is_string() && find_filter(value.bytes()) != nullptr;
-}
-bool names_test(const Value& value) {
-  return value.is_string() && find_test(value.bytes()) != nullptr;
+template <auto kFind>
+Result<bool> names(Runtime&, const Value& input, const Arguments& given) {
+  if (!given.empty()) return template_error("this test takes no arguments");
+  if (!hashable(input)) {
+    return template_error(fmt::format("a {} is no name", type_name(input)));
+  }
+  return input.is_string() && kFind(input.bytes()) != nullptr;
 }
 
 template <bool (*kTest)(std::string_view)>
@@ -127,7 +129,7 @@ constexpr std::array<NamedTest, 39> kTests = {{{"!=", compares<CompareOp::kNe>},
                                                {"escaped", simple<is_never>},
                                                {"even", is_even},
                                                {"false", simple<is_false>},
-                                               {"filter", simple<names_filter>},
+                                               {"filter", names<find_filter>},
                                                {"float", simple<is_float>},
                                                {"ge", compares<CompareOp::kGe>},
                                                {"greaterthan", compares<CompareOp::kGt>},
@@ -147,7 +149,7 @@ constexpr std::array<NamedTest, 39> kTests = {{{"!=", compares<CompareOp::kNe>},
                                                {"sameas", same_as},
                                                {"sequence", simple<is_sequence>},
                                                {"string", simple<is_string>},
-                                               {"test", simple<names_test>},
+                                               {"test", names<find_test>},
                                                {"true", simple<is_true>},
                                                {"undefined", simple<is_undefined>},
                                                {"upper", text_is<is_upper>}}};

@@ -69,8 +69,7 @@ Json answer(const Json& line, std::map<std::string, Result<ChatTemplate>>& templ
   const auto found = templates.find(line["use"].get<std::string>());
   if (found == templates.end()) return {{"error", "no such template"}};
   if (!found->second.ok()) return {{"error", found->second.status().to_string()}};
-  const Result<std::string> text =
-      found->second->render(to_value(line["context"]), fixed_time());
+  const Result<std::string> text = found->second->render(to_value(line["context"]), fixed_time());
   if (text.ok()) return {{"ok", *text}};
   return {{"error", text.status().to_string()}};
 }

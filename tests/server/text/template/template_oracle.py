@@ -105,6 +105,10 @@ def difference(template: jinja2.Template | str, context: dict[str, Any], answer:
     ours = answer.get("ok")
     if text is not None and ours == text:
         return ""
+    if ours is None and "64 bits" in answer["error"]:
+        return ""  # Python's integers have no limit
+    if text is not None and " object at 0x" in text:
+        return "" if ours is None else "an address was printed"
     if text is None and ours is None:
         if error.startswith("!") and not answer["error"].endswith(error[1:]):
             return f"raised {error[1:]!r}, we say {answer['error']!r}"
