@@ -126,9 +126,7 @@ Result<Value> center(Runtime& runtime, const Value& input, const Arguments& give
 Result<Value> truncate(Runtime& runtime, const Value& input, const Arguments& given) {
   LATENTD_ASSIGN_OR_RETURN(
       const auto bound, bind("truncate", given, {{"length"}, {"killwords"}, {"end"}, {"leeway"}}));
-  if (!input.is_string()) {
-    return template_error(fmt::format("truncate needs a string, not {}", type_name(input)));
-  }
+  LATENTD_ASSIGN_OR_RETURN(const std::int64_t input_length, length_of(input));
   LATENTD_ASSIGN_OR_RETURN(const std::int64_t length, integer_or("truncate", bound[0], 255));
   const bool default_leeway = !bound[3].has_value() || bound[3]->is(Kind::kNone);
   LATENTD_ASSIGN_OR_RETURN(const std::int64_t leeway,
@@ -139,7 +137,10 @@ Result<Value> truncate(Runtime& runtime, const Value& input, const Arguments& gi
   if (length < end_length || leeway < 0) {
     return template_error("truncate needs a length of at least that of its end");
   }
-  if (static_cast<std::int64_t>(input.text().length) <= length + leeway) return input;
+  if (input_length <= length || input_length - length <= leeway) return input;
+  if (!input.is_string()) {
+    return template_error(fmt::format("truncate needs a string, not {}", type_name(input)));
+  }
   LATENTD_RETURN_IF_ERROR(runtime.budget.read(input.bytes().size()));
   std::string_view kept = input.bytes();
   kept = kept.substr(0, byte_offset(kept, static_cast<std::size_t>(length - end_length)));

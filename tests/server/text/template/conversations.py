@@ -26,7 +26,7 @@ TEXTS = [
     "a" * 200,
 ]
 NAMES = ["get_weather", "search", "add_numbers", "code_interpreter", "réserver", "x"]
-SCALARS: list[Any] = [0, 1, -7, 3.5, 1e22, 1e-7, 0.1, 100.0, 2**53, True, False, None, "text", "", "ünï", 'a"b\'c']
+SCALARS: list[Any] = [0, 1, -7, 3.5, 1e22, 1e-7, 0.1, 100.0, 2**53, True, False, None, "text", "", "ünï", "a\"b'c"]
 
 
 def value(rng: random.Random, depth: int = 0) -> Any:
@@ -35,7 +35,9 @@ def value(rng: random.Random, depth: int = 0) -> Any:
         return rng.choice(SCALARS)
     if kind < 0.8:
         return [value(rng, depth + 1) for _ in range(rng.randrange(4))]
-    return {rng.choice(["a", "b", "key c", "ключ", "items", "type"]): value(rng, depth + 1) for _ in range(rng.randrange(4))}
+    return {
+        rng.choice(["a", "b", "key c", "ключ", "items", "type"]): value(rng, depth + 1) for _ in range(rng.randrange(4))
+    }
 
 
 def schema(rng: random.Random, depth: int = 0) -> dict[str, Any]:
@@ -49,7 +51,8 @@ def schema(rng: random.Random, depth: int = 0) -> dict[str, Any]:
         made = {"type": "object"}
         if depth < 3:
             made["properties"] = {
-                name: schema(rng, depth + 1) for name in rng.sample(["city", "unit", "days_ahead", "x y"], rng.randrange(4))
+                name: schema(rng, depth + 1)
+                for name in rng.sample(["city", "unit", "days_ahead", "x y"], rng.randrange(4))
             }
             if rng.random() < 0.6:
                 made["required"] = rng.sample(list(made["properties"]), rng.randrange(len(made["properties"]) + 1))
@@ -73,7 +76,9 @@ def schema(rng: random.Random, depth: int = 0) -> dict[str, Any]:
 
 
 def tool(rng: random.Random) -> dict[str, Any]:
-    properties = {name: schema(rng) for name in rng.sample(["location", "unit", "count", "größe", "filter"], rng.randrange(4))}
+    properties = {
+        name: schema(rng) for name in rng.sample(["location", "unit", "count", "größe", "filter"], rng.randrange(4))
+    }
     function: dict[str, Any] = {"name": rng.choice(NAMES), "description": rng.choice(TEXTS)}
     if rng.random() < 0.9:
         function["parameters"] = {"type": "object", "properties": properties}
@@ -136,7 +141,9 @@ def messages(rng: random.Random) -> list[dict[str, Any]]:
         made.append(user)
         if rng.random() < 0.85:
             made.append(assistant(rng, plain, as_text))
-            while "tool_calls" in made[-1] and rng.random() < 0.8 or (made[-1]["role"] == "tool" and rng.random() < 0.3):
+            while (
+                "tool_calls" in made[-1] and rng.random() < 0.8 or (made[-1]["role"] == "tool" and rng.random() < 0.3)
+            ):
                 result = content(rng, plain)
                 made.append({"role": "tool", "tool_call_id": "abcdefghi", "name": rng.choice(NAMES), "content": result})
             if made[-1]["role"] == "tool" and rng.random() < 0.8:
