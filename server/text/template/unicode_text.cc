@@ -1,7 +1,9 @@
 #include "server/text/template/unicode_text.h"
 
 #include <algorithm>
+#include <initializer_list>
 #include <iterator>
+#include <span>
 
 #include "server/text/unicode_category.h"
 #include "server/text/utf8.h"
@@ -24,6 +26,29 @@ struct SpecialCase {
 };
 
 #include "server/text/template/case_table.inc"
+
+CategoryMask mask_of(char32_t c) {
+  const std::span<const std::uint32_t> runs = category_runs();
+  const auto after =
+      std::upper_bound(runs.begin(), runs.end(), (static_cast<std::uint32_t>(c) << 5) | 31);
+  return CategoryMask{1} << (*(after - 1) & 31);
+}
+
+CategoryMask categories(std::initializer_list<std::string_view> names) {
+  CategoryMask mask = 0;
+  for (const std::string_view name : names) mask |= category_mask(name).value_or(0);
+  return mask;
+}
+
+const CategoryMask kUpperCase = categories({"Lu"});
+const CategoryMask kTitleCase = categories({"Lt"});
+const CategoryMask kCased = categories({"Lu", "Ll", "Lt"});
+const CategoryMask kLetters = categories({"L"});
+const CategoryMask kDecimals = categories({"Nd"});
+const CategoryMask kNumbers = categories({"Nd", "No"});
+const CategoryMask kUnprintable = categories({"Z", "C"});
+
+bool is_of(char32_t c, CategoryMask mask) { return (mask_of(c) & mask) != 0; }
 
 template <std::size_t N>
 char32_t mapped(const CaseRun (&runs)[N], char32_t c) {
@@ -70,7 +95,7 @@ void append_title(char32_t c, std::string& out) {
   const char32_t title = mapped(kTitle, c);
   if (title != c) {
     utf8::append(title, out);
-  } else if (category_of(c) == Category::kLt) {
+  } else if (is_of(c, kTitleCase)) {
     utf8::append(c, out);
   } else {
     append_upper(c, out);
@@ -79,9 +104,7 @@ void append_title(char32_t c, std::string& out) {
 
 bool has_case(char32_t c) {
   if (c < 0x80) return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
-  const Category category = category_of(c);
-  return category == Category::kLu || category == Category::kLl || category == Category::kLt ||
-         mapped(kUpper, c) != c || mapped(kLower, c) != c;
+  return is_of(c, kCased) || mapped(kUpper, c) != c || mapped(kLower, c) != c;
 }
 
 template <typename Visit>
@@ -91,26 +114,15 @@ void for_each(std::string_view text, Visit visit) {
   }
 }
 
-CategoryMask mask_of(char32_t c) { return category_bit(category_of(c)); }
-
-constexpr CategoryMask kLetters = category_bit(Category::kLu) | category_bit(Category::kLl) |
-                                  category_bit(Category::kLt) | category_bit(Category::kLm) |
-                                  category_bit(Category::kLo);
-constexpr CategoryMask kNumbers = category_bit(Category::kNd) | category_bit(Category::kNo);
-constexpr CategoryMask kUnprintable = category_bit(Category::kZs) | category_bit(Category::kZl) |
-                                      category_bit(Category::kZp) | category_bit(Category::kCc) |
-                                      category_bit(Category::kCf) | category_bit(Category::kCs) |
-                                      category_bit(Category::kCo) | category_bit(Category::kCn);
-
-// Whether all letters with case are of `wanted`, and there is one.
-bool all_cased(std::string_view text, Category wanted) {
+// Whether all letters with case are upper, or lower, and there is one.
+bool all_cased(std::string_view text, bool upper_wanted) {
   bool some = false;
   bool all = true;
   for_each(text, [&](char32_t c) {
     if (!has_case(c)) return;
     some = true;
-    const bool upper = category_of(c) == Category::kLu || mapped(kLower, c) != c;
-    all = all && upper == (wanted == Category::kLu);
+    const bool upper = is_of(c, kUpperCase) || mapped(kLower, c) != c;
+    all = all && upper == upper_wanted;
   });
   return some && all;
 }
@@ -125,7 +137,7 @@ bool is_space(char32_t c) {
 
 bool is_printable(char32_t c) {
   if (c < 0x7F) return c >= 0x20;
-  return (mask_of(c) & kUnprintable) == 0;
+  return !is_of(c, kUnprintable);
 }
 
 std::size_t byte_offset(std::string_view text, std::size_t index) {
@@ -222,13 +234,11 @@ std::string to_title(std::string_view text) {
   return out;
 }
 
-bool is_upper(std::string_view text) { return all_cased(text, Category::kLu); }
-bool is_lower(std::string_view text) { return all_cased(text, Category::kLl); }
+bool is_upper(std::string_view text) { return all_cased(text, true); }
+bool is_lower(std::string_view text) { return all_cased(text, false); }
 
-bool is_digit(char32_t c) {
-  return c < 0x80 ? c >= '0' && c <= '9' : category_of(c) == Category::kNd;
-}
-bool is_alphabetic(char32_t c) { return (mask_of(c) & kLetters) != 0; }
-bool is_alphanumeric(char32_t c) { return (mask_of(c) & (kLetters | kNumbers)) != 0; }
+bool is_digit(char32_t c) { return c < 0x80 ? c >= '0' && c <= '9' : is_of(c, kDecimals); }
+bool is_alphabetic(char32_t c) { return is_of(c, kLetters); }
+bool is_alphanumeric(char32_t c) { return is_of(c, kLetters | kNumbers); }
 
 }  // namespace latentd::jinja
