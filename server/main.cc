@@ -1,20 +1,54 @@
-// The program latentd: `serve` and `version`.
+// The program latentd: `serve`, `inspect`, `health` and `version`.
 
 #include <cstdio>
 
+#include "server/health_probe.h"
+#include "server/inspect.h"
 #include "server/options.h"
 #include "server/serve.h"
 
-int main(int argc, char** argv) {
-  const auto line = latentd::parse_command_line(argc, argv);
+namespace latentd {
+namespace {
+
+int fail(const Status& status) {
+  std::fprintf(stderr, "latentd: %s\n", status.message().c_str());
+  return 1;
+}
+
+int print_inspection(const InspectOptions& options) {
+  const auto inspection = inspect_checkpoint(options);
+  if (!inspection.ok()) return fail(inspection.status());
+  std::puts((options.json ? inspection_json(*inspection) : inspection_text(*inspection)).c_str());
+  return 0;
+}
+
+int ask_health(const HealthOptions& options) {
+  const Status status = probe_health(options);
+  return status.ok() ? 0 : fail(status);
+}
+
+int run(int argc, char** argv) {
+  const auto line = parse_command_line(argc, argv);
   if (!line.ok()) {
-    std::fprintf(stderr, "latentd: %s\nlatentd serve --help lists the options.\n",
+    std::fprintf(stderr, "latentd: %s\nlatentd --help lists the commands and their options.\n",
                  line.status().message().c_str());
     return 2;
   }
-  if (line->action == latentd::CommandLine::Action::kPrint) {
-    std::printf("%s\n", line->text.c_str());
-    return 0;
+  switch (line->action) {
+    case CommandLine::Action::kServe:
+      return serve(line->serve);
+    case CommandLine::Action::kInspect:
+      return print_inspection(line->inspect);
+    case CommandLine::Action::kHealth:
+      return ask_health(line->health);
+    case CommandLine::Action::kPrint:
+      break;
   }
-  return latentd::serve(line->serve);
+  std::puts(line->text.c_str());
+  return 0;
 }
+
+}  // namespace
+}  // namespace latentd
+
+int main(int argc, char** argv) { return latentd::run(argc, argv); }

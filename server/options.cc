@@ -133,6 +133,49 @@ void add_serve_options(CLI::App& app, RawOptions& raw) {
   }
 }
 
+// What the flags of `inspect` and `health` write into.
+struct RawProbes {
+  std::string model;
+  std::uint64_t memory_bytes = 0;
+  std::string kv_cache_dtype = "auto";
+  bool json = false;
+  HealthOptions health;
+  bool grpc = false;
+  double timeout_s = 3.0;
+};
+
+void add_inspect_options(CLI::App& app, RawProbes& raw) {
+  app.add_option("model", raw.model, "Directory of the model")->required();
+  app.add_option("--memory", raw.memory_bytes,
+                 "Memory to fill, such as 80GiB; default: what this machine allows")
+      ->transform(CLI::AsSizeValue(true));
+  app.add_option("--kv-cache-dtype", raw.kv_cache_dtype, "Type of the cache")
+      ->check(CLI::IsMember({"auto", "fp32", "bf16"}))
+      ->capture_default_str();
+  app.add_flag("--json", raw.json, "One JSON object instead of text");
+}
+
+// The ports follow the variables that set them for `serve`, so that a container's check needs no
+// flags.
+void add_health_options(CLI::App& app, RawProbes& raw) {
+  const CLI::Range port(1, 65535);
+  app.add_option("--host", raw.health.host, "Address of the server")->capture_default_str();
+  app.add_option("--http-port", raw.health.http_port, "Its HTTP port")
+      ->check(port)
+      ->envname("LATENTD_HTTP_PORT")
+      ->capture_default_str();
+  app.add_option("--grpc-port", raw.health.grpc_port, "Its gRPC port")
+      ->check(port)
+      ->envname("LATENTD_GRPC_PORT")
+      ->capture_default_str();
+  CLI::Option* grpc = app.add_flag("--grpc", raw.grpc, "Ask the gRPC door instead of /readyz");
+  app.add_flag("--live", raw.health.live, "Ask whether it is alive (/healthz), not ready")
+      ->excludes(grpc);
+  app.add_option("--timeout", raw.timeout_s, "Seconds to wait for the answer")
+      ->check(CLI::Range(0.001, 3600.0))
+      ->capture_default_str();
+}
+
 std::optional<DType> dtype_of(const std::string& name) {
   if (name == "fp32") return DType::kF32;
   if (name == "bf16") return DType::kBF16;
@@ -160,6 +203,26 @@ Status apply_file(CLI::App& app, const std::string& path) {
   return ok_status();
 }
 
+Duration seconds(double value) {
+  return std::chrono::duration_cast<Duration>(std::chrono::duration<double>(value));
+}
+
+InspectOptions finish_inspect(const RawProbes& raw) {
+  InspectOptions inspect;
+  inspect.model = raw.model;
+  inspect.memory_bytes = raw.memory_bytes;
+  inspect.kv_cache_dtype = dtype_of(raw.kv_cache_dtype);
+  inspect.json = raw.json;
+  return inspect;
+}
+
+HealthOptions finish_health(const RawProbes& raw) {
+  HealthOptions health = raw.health;
+  health.door = raw.grpc ? HealthDoor::kGrpc : HealthDoor::kHttp;
+  health.timeout = seconds(raw.timeout_s);
+  return health;
+}
+
 Result<ServeOptions> finish(RawOptions raw) {
   if (raw.model.empty()) return invalid_argument("model", "--model DIR is required");
   ServeOptions serve = std::move(raw.serve);
@@ -170,9 +233,6 @@ Result<ServeOptions> finish(RawOptions raw) {
   serve.engine.prefix_cache = !raw.no_prefix_cache;
   serve.use_generation_config = raw.generation_config == "auto";
   serve.log_format = raw.log_format == "json" ? LogFormat::kJson : LogFormat::kText;
-  const auto seconds = [](double value) {
-    return std::chrono::duration_cast<Duration>(std::chrono::duration<double>(value));
-  };
   serve.drain_timeout = seconds(std::min(raw.drain_timeout_s, 86400.0));
   serve.drain_propagation = seconds(std::min(raw.drain_propagation_s, 86400.0));
   for (const std::string& key : serve.api_keys) {
@@ -195,14 +255,29 @@ Result<CommandLine> parse_command_line(int argc, const char* const* argv) {
   app.set_version_flag("--version", "latentd " + std::string(kVersion));
   RawOptions raw;
   CLI::App* serve = app.add_subcommand("serve", "Serve a model over HTTP and gRPC");
+  CLI::App* inspect = app.add_subcommand("inspect", "Tell what a checkpoint is and what fits");
+  CLI::App* health = app.add_subcommand("health", "Ask a running server whether it is ready");
   CLI::App* version = app.add_subcommand("version", "Print the version");
+  RawProbes probes;
   add_serve_options(*serve, raw);
+  add_inspect_options(*inspect, probes);
+  add_health_options(*health, probes);
 
   CommandLine line;
   try {
     app.parse(argc, argv);
     if (version->parsed()) {
       line.text = "latentd " + std::string(kVersion);
+      return line;
+    }
+    if (inspect->parsed()) {
+      line.action = CommandLine::Action::kInspect;
+      line.inspect = finish_inspect(probes);
+      return line;
+    }
+    if (health->parsed()) {
+      line.action = CommandLine::Action::kHealth;
+      line.health = finish_health(probes);
       return line;
     }
     if (!raw.config.empty()) LATENTD_RETURN_IF_ERROR(apply_file(*serve, raw.config));

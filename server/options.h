@@ -16,6 +16,8 @@
 #include "base/clock.h"
 #include "base/result.h"
 #include "engine/engine.h"
+#include "server/health_probe.h"
+#include "server/inspect.h"
 
 namespace latentd {
 
@@ -43,10 +45,12 @@ struct ServeOptions {
 
 // A command line as understood. `text` is what to print for --help, --version and errors.
 struct CommandLine {
-  enum class Action : std::uint8_t { kServe, kPrint };
+  enum class Action : std::uint8_t { kServe, kPrint, kInspect, kHealth };
 
   Action action = Action::kPrint;
   ServeOptions serve;
+  InspectOptions inspect;
+  HealthOptions health;
   std::string text;
 };
 
