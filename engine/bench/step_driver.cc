@@ -10,12 +10,8 @@ constexpr std::uint64_t kTokenSeed = 1;
 
 }  // namespace
 
-StepDriver::StepDriver(const ModelConfig& config, const StepDriverOptions& options,
-                       int pages_per_slot)
-    : vocab_size_(config.vocab_size),
-      options_(options),
-      pages_per_slot_(pages_per_slot),
-      random_(kTokenSeed) {
+StepDriver::StepDriver(const ModelConfig& config, const StepDriverOptions& options)
+    : vocab_size_(config.vocab_size), options_(options), random_(kTokenSeed) {
   for (int slot = 0; slot < options.max_rows; ++slot) {
     auto request = std::make_unique<Request>();
     request->prompt = {0};
@@ -35,7 +31,7 @@ Result<std::unique_ptr<StepDriver>> StepDriver::create(Backend& backend, const M
   const int pages_per_slot = layout.pages_for_tokens(options.max_length);
   runner.num_pages = options.max_rows * pages_per_slot;
   runner.expanded_min_tokens = options.expanded_min_tokens;
-  std::unique_ptr<StepDriver> driver(new StepDriver(config, options, pages_per_slot));
+  std::unique_ptr<StepDriver> driver(new StepDriver(config, options));
   LATENTD_ASSIGN_OR_RETURN(driver->runner_,
                            ModelRunner::create(backend, config, weights, layout, runner));
 

@@ -44,14 +44,13 @@ class StepDriver {
   Result<double> decode(int rows, int position);
 
  private:
-  StepDriver(const ModelConfig& config, const StepDriverOptions& options, int pages_per_slot);
+  StepDriver(const ModelConfig& config, const StepDriverOptions& options);
 
   PlanRow make_row(int slot, int start, int count, bool last);
   Result<double> run_step();
 
   int vocab_size_;
   StepDriverOptions options_;
-  int pages_per_slot_;
   std::mt19937_64 random_;
   std::vector<std::unique_ptr<Request>> requests_;
   std::unique_ptr<ModelRunner> runner_;

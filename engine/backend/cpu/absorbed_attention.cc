@@ -9,6 +9,7 @@
 #include "engine/backend/cpu/cache_rows.h"
 #include "engine/backend/cpu/cpu_ops.h"
 #include "engine/backend/cpu/matmul_kernels.h"
+#include "engine/backend/cpu/row_at.h"
 #include "engine/backend/cpu/vector_kernels.h"
 
 namespace latentd::cpu {
@@ -151,7 +152,7 @@ void absorbed_attention(CpuContext& context, const AbsorbedAttentionParams& p) {
       rows.x[h] = static_cast<const float*>(p.absorbed) +
                   head_row(g, token, first_head + h, g.latent_dim());
       rows.out[h] = static_cast<float*>(p.out) + head_row(g, token, first_head + h, g.kv_lora_rank);
-      rows.scores[h] = scores + h * kSoftmaxBlock;
+      rows.scores[h] = row_at(scores, h, kSoftmaxBlock);
       rows.scale[h] = g.softmax_scale;
     }
     attend(p, token, rows, heads);

@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -38,7 +39,7 @@ class CpuBuffer final : public Buffer {
     if (data == nullptr) {
       return Status(StatusCode::kResourceExhausted,
                     fmt::format("{}: cannot allocate {} bytes of memory: {}", purpose, bytes,
-                                std::strerror(errno)));
+                                std::generic_category().message(errno)));
     }
     return std::unique_ptr<Buffer>(new CpuBuffer(data, bytes, size));
   }

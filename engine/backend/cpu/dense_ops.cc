@@ -5,16 +5,13 @@
 #include "base/check.h"
 #include "engine/backend/cpu/cpu_ops.h"
 #include "engine/backend/cpu/matmul_kernels.h"
+#include "engine/backend/cpu/row_at.h"
 #include "engine/backend/cpu/vector_kernels.h"
 
 namespace latentd::cpu {
 namespace {
 
 constexpr int kTokensPerItem = 16;
-
-std::size_t at(std::int64_t row, std::int64_t width) {
-  return static_cast<std::size_t>(row) * static_cast<std::size_t>(width);
-}
 
 // Calls body(i) for every i in [0, count), a run of them an item.
 template <typename Body>
@@ -34,8 +31,7 @@ void prepare(CpuContext& /*context*/, const PrepareParams& p) {
     LATENTD_CHECK(update.index >= 0 && update.index < p.max_pages,
                   "page table index {} of slot {} outside [0, {})", update.index, update.slot,
                   p.max_pages);
-    p.page_table[at(update.slot, p.max_pages) + static_cast<std::size_t>(update.index)] =
-        update.page;
+    row_at(p.page_table, update.slot, p.max_pages)[update.index] = update.page;
   }
   for (int i = 0; i < p.num_tokens; ++i) {
     if (p.tokens[i] == -1) p.tokens[i] = p.last_tokens[p.token_slots[i]];
@@ -59,8 +55,8 @@ void embed(CpuContext& context, const EmbedParams& p) {
 void gather(CpuContext& /*context*/, const GatherParams& p) {
   const auto width = static_cast<std::size_t>(p.hidden_size);
   for (int i = 0; i < p.num_rows; ++i) {
-    std::memcpy(static_cast<float*>(p.out) + at(i, p.hidden_size),
-                static_cast<const float*>(p.hidden) + at(p.token_indices[i], p.hidden_size),
+    std::memcpy(row_at(static_cast<float*>(p.out), i, p.hidden_size),
+                row_at(static_cast<const float*>(p.hidden), p.token_indices[i], p.hidden_size),
                 width * sizeof(float));
   }
 }
@@ -70,8 +66,8 @@ void rms_norm(CpuContext& context, const RmsNormParams& p) {
   float* weight = context.weights.take<float>(dim);
   load_as_f32(p.weight.data, p.weight.dtype, weight, dim);
   for_each_row(context, p.num_rows, [&](int i) {
-    rms_norm_row(static_cast<const float*>(p.x) + at(i, p.x_stride), weight,
-                 static_cast<float*>(p.out) + at(i, p.out_stride), dim, p.eps);
+    rms_norm_row(row_at(static_cast<const float*>(p.x), i, p.x_stride), weight,
+                 row_at(static_cast<float*>(p.out), i, p.out_stride), dim, p.eps);
   });
 }
 
@@ -82,8 +78,8 @@ void linear(CpuContext& context, const LinearParams& p) {
   auto* x = context.x_rows.take<const float*>(rows);
   auto* out = context.out_rows.take<float*>(rows);
   for (int i = 0; i < p.num_rows; ++i) {
-    x[i] = static_cast<const float*>(p.x) + at(i, inputs);
-    out[i] = static_cast<float*>(p.out) + at(i, outputs);
+    x[i] = row_at(static_cast<const float*>(p.x), i, inputs);
+    out[i] = row_at(static_cast<float*>(p.out), i, outputs);
   }
   const std::size_t row_bytes = static_cast<std::size_t>(inputs) * dtype_size(p.weight.dtype);
   const int columns =
@@ -98,8 +94,9 @@ void linear(CpuContext& context, const LinearParams& p) {
     product.n = std::min(columns, outputs - item * columns);
     product.k = inputs;
     product.accumulate = p.accumulate;
-    product.w = {static_cast<const char*>(p.weight.data) + at(item, columns) * row_bytes, row_bytes,
-                 nullptr, p.weight.dtype};
+    product.w = {row_at(static_cast<const char*>(p.weight.data), std::int64_t{item} * columns,
+                        static_cast<std::int64_t>(row_bytes)),
+                 row_bytes, nullptr, p.weight.dtype};
     multiply_dot(product);
   });
 }

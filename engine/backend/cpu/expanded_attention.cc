@@ -11,6 +11,7 @@
 #include "engine/backend/cpu/cache_rows.h"
 #include "engine/backend/cpu/cpu_ops.h"
 #include "engine/backend/cpu/matmul_kernels.h"
+#include "engine/backend/cpu/row_at.h"
 #include "engine/backend/cpu/vector_kernels.h"
 
 namespace latentd::cpu {
@@ -48,8 +49,8 @@ void expand(const ExpandedAttentionParams& p, std::int32_t slot, int head, float
     load_as_f32(cache_row(p.batch, p.cache, row_bytes, slot, block.first + j), p.cache.dtype,
                 latent, latent_dim);
     x[j] = latent;
-    keys[j] = block.keys + j * g.qk_dim();
-    values[j] = block.values + j * g.v_dim;
+    keys[j] = row_at(block.keys, j, g.qk_dim());
+    values[j] = row_at(block.values, j, g.v_dim);
     block.key_rows[j] = keys[j];
     block.value_rows[j] = values[j];
     std::copy_n(latent + g.kv_lora_rank, g.rope_dim, keys[j] + g.nope_dim);
@@ -86,7 +87,7 @@ void attend(const ExpandedAttentionParams& p, const Block& block, const Queries&
   float scale[kQueryTile];
   float keep[kQueryTile];
   for (int i = 0; i < num_queries; ++i) {
-    score_rows[i] = scores + i * kSoftmaxBlock;
+    score_rows[i] = row_at(scores, i, kSoftmaxBlock);
     scale[i] = g.softmax_scale;
   }
   DotProduct dot;

@@ -10,6 +10,7 @@
 #include "base/check.h"
 #include "engine/backend/cpu/cpu_ops.h"
 #include "engine/backend/cpu/matmul_kernels.h"
+#include "engine/backend/cpu/row_at.h"
 #include "engine/backend/cpu/vector_kernels.h"
 
 namespace latentd::cpu {
@@ -53,7 +54,7 @@ void gate_up_slab(const Batch& batch, const Group& group, int column, WorkerScra
   const int n = std::min(kInnerColumns, group.inner - column);
   float* up = scratch.rows.take<float>(std::size_t{kTokenBlock} * kInnerColumns);
   float* up_rows[kTokenBlock];
-  for (int i = 0; i < kTokenBlock; ++i) up_rows[i] = up + i * kInnerColumns;
+  for (int i = 0; i < kTokenBlock; ++i) up_rows[i] = row_at(up, i, kInnerColumns);
   for (int begin = 0; begin < group.count; begin += kTokenBlock) {
     const int entry = group.first + begin;
     DotProduct product;

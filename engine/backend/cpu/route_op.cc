@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "engine/backend/cpu/cpu_ops.h"
+#include "engine/backend/cpu/row_at.h"
 
 namespace latentd::cpu {
 namespace {
@@ -60,12 +61,12 @@ int take_best(float* values, bool* taken, int n) {
 void limit_groups(const RoutingParams& r, float* choice, float* group_scores, bool* taken) {
   const int size = r.num_experts / r.num_groups;
   for (int g = 0; g < r.num_groups; ++g) {
-    group_scores[g] = group_score(choice + g * size, size, r.group_score_top2);
+    group_scores[g] = group_score(row_at(choice, g, size), size, r.group_score_top2);
     taken[g] = false;
   }
   for (int i = 0; i < r.groups_per_token; ++i) take_best(group_scores, taken, r.num_groups);
   for (int g = 0; g < r.num_groups; ++g) {
-    if (!taken[g]) std::fill_n(choice + g * size, size, kExcluded);
+    if (!taken[g]) std::fill_n(row_at(choice, g, size), size, kExcluded);
   }
 }
 
