@@ -71,6 +71,15 @@ Result<std::string> ExpressionParser::expect_name() {
   return name;
 }
 
+Result<std::string> ExpressionParser::expect_dotted_name() {
+  LATENTD_ASSIGN_OR_RETURN(std::string name, expect_name());
+  while (skip_op(".")) {
+    LATENTD_ASSIGN_OR_RETURN(const std::string part, expect_name());
+    name += "." + part;
+  }
+  return name;
+}
+
 Status ExpressionParser::unexpected(std::string_view wanted) const {
   return syntax_error(line(), fmt::format("expected {}, found {}", wanted, describe(current())));
 }

@@ -41,6 +41,8 @@ class ExpressionParser {
   Status expect_op(std::string_view op);
   Status expect(TokenKind kind, std::string_view what);
   Result<std::string> expect_name();
+  // `a.b`, as names of filters and tests may be spelled.
+  Result<std::string> expect_dotted_name();
   Status unexpected(std::string_view wanted) const;
 
   int symbol(const std::string& name);

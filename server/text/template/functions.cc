@@ -66,6 +66,7 @@ Status collect(Runtime& runtime, std::string_view function, const Arguments& giv
       LATENTD_RETURN_IF_ERROR(runtime.budget.make_items(source.map().size()));
       continue;
     }
+    if (source.is_undefined()) return template_error(std::string(source.why_undefined()));
     LATENTD_ASSIGN_OR_RETURN(const ItemsPtr pairs, iterate(runtime, source));
     for (const Value& pair : *pairs) {
       LATENTD_ASSIGN_OR_RETURN(const ItemsPtr parts, iterate(runtime, pair));

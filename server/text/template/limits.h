@@ -15,7 +15,7 @@ namespace latentd {
 struct TemplateLimits {
   std::size_t max_source_bytes = 1 << 20;  // of the template itself
   int max_nesting = 128;                   // expressions and statements inside one another
-  int max_depth = 500;                     // evaluations inside one another, macro calls included
+  int max_depth = 300;                     // evaluations inside one another, in 1 MiB of stack
   int max_value_depth = 128;               // lists and maps inside one another
   std::uint64_t max_steps = 10'000'000;    // a hostile template ends within about a second
   std::size_t max_output_bytes = 16 << 20;

@@ -227,7 +227,7 @@ Status ExpressionParser::argument(CallArguments& given) {
 
 Result<ExprPtr> ExpressionParser::filter(ExprPtr input) {
   const int at = line();
-  LATENTD_ASSIGN_OR_RETURN(std::string filter_name, expect_name());
+  LATENTD_ASSIGN_OR_RETURN(std::string filter_name, expect_dotted_name());
   CallArguments given;
   if (current().is_op("(")) {
     LATENTD_ASSIGN_OR_RETURN(given, arguments());
@@ -250,7 +250,7 @@ Result<ExprPtr> ExpressionParser::test(ExprPtr input) {
   const int at = line();
   next();
   const bool negated = skip_name("not");
-  LATENTD_ASSIGN_OR_RETURN(std::string test_name, expect_name());
+  LATENTD_ASSIGN_OR_RETURN(std::string test_name, expect_dotted_name());
   CallArguments given;
   const Token& token = current();
   const bool argument_follows =

@@ -112,7 +112,15 @@ struct Keyed {
   Value value;
 };
 
-Result<bool> keyed_less(Runtime& runtime, const Keyed& a, const Keyed& b) {
+using KeyedLess = Result<bool> (*)(Runtime&, const Keyed&, const Keyed&);
+
+// As Python orders single keys, and lists of keys: those ask for equality first, of which more
+// values are capable.
+Result<bool> key_less(Runtime& runtime, const Keyed& a, const Keyed& b) {
+  return less_than(runtime, a.keys[0], b.keys[0]);
+}
+
+Result<bool> keys_less(Runtime& runtime, const Keyed& a, const Keyed& b) {
   for (std::size_t i = 0; i < a.keys.size(); ++i) {
     LATENTD_ASSIGN_OR_RETURN(const bool same, equal(runtime, a.keys[i], b.keys[i]));
     if (!same) return less_than(runtime, a.keys[i], b.keys[i]);
@@ -120,11 +128,11 @@ Result<bool> keyed_less(Runtime& runtime, const Keyed& a, const Keyed& b) {
   return false;
 }
 
-Status sort_keyed(Runtime& runtime, std::vector<Keyed>& items, bool descending) {
+Status sort_keyed(Runtime& runtime, std::vector<Keyed>& items, KeyedLess is_less, bool descending) {
   Status failed;
   std::stable_sort(items.begin(), items.end(), [&](const Keyed& a, const Keyed& b) {
     if (!failed.ok()) return false;
-    Result<bool> less = descending ? keyed_less(runtime, b, a) : keyed_less(runtime, a, b);
+    Result<bool> less = descending ? is_less(runtime, b, a) : is_less(runtime, a, b);
     if (!less.ok()) failed = less.status();
     return less.ok() && *less;
   });
@@ -162,7 +170,8 @@ Result<Value> sort(Runtime& runtime, const Value& input, const Arguments& given)
     }
     keyed.push_back(std::move(one));
   }
-  LATENTD_RETURN_IF_ERROR(sort_keyed(runtime, keyed, bound[0].has_value() && truthy(*bound[0])));
+  LATENTD_RETURN_IF_ERROR(
+      sort_keyed(runtime, keyed, keys_less, bound[0].has_value() && truthy(*bound[0])));
   std::vector<Value> sorted;
   for (Keyed& one : keyed) sorted.push_back(std::move(one.value));
   return runtime.list(std::move(sorted));
@@ -185,7 +194,8 @@ Result<Value> dictsort(Runtime& runtime, const Value& input, const Arguments& gi
                              sort_key(runtime, by.bytes() == "key" ? key : value, case_sensitive));
     keyed.push_back({{std::move(by_key)}, Value::tuple({key, value})});
   }
-  LATENTD_RETURN_IF_ERROR(sort_keyed(runtime, keyed, bound[2].has_value() && truthy(*bound[2])));
+  LATENTD_RETURN_IF_ERROR(
+      sort_keyed(runtime, keyed, key_less, bound[2].has_value() && truthy(*bound[2])));
   std::vector<Value> sorted;
   for (Keyed& one : keyed) sorted.push_back(std::move(one.value));
   return runtime.list(std::move(sorted));

@@ -36,7 +36,8 @@ def value(rng: random.Random, depth: int = 0) -> Any:
     if kind < 0.8:
         return [value(rng, depth + 1) for _ in range(rng.randrange(4))]
     return {
-        rng.choice(["a", "b", "key c", "ключ", "items", "type"]): value(rng, depth + 1) for _ in range(rng.randrange(4))
+        rng.choice(["a", "b", "key c", "ключ", "items", "type"]): value(rng, depth + 1)
+        for _ in range(rng.randrange(4))
     }
 
 

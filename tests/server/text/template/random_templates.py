@@ -352,8 +352,10 @@ class Maker:
 
 
 def template(rng: random.Random) -> str:
-    maker = Maker(rng)
-    return "{% set ns = namespace(count=0, text='t') %}" + maker.body(3)
+    # What set may assign is read first. Otherwise jinja2 takes a name that an inner block reads before the outer one
+    # sets it for undefined, even where the context has it; we show what the context has.
+    start = "{% if text or number or items %}{% endif %}{% set ns = namespace(count=0, text='t') %}"
+    return start + Maker(rng).body(3)
 
 
 def context(rng: random.Random) -> dict[str, Any]:
