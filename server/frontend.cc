@@ -62,22 +62,33 @@ std::uint64_t Frontend::random_seed() {
   return seeds_();
 }
 
-Status Frontend::submit_all(const PreparedGeneration& prepared, GenerationId id) {
+std::vector<std::unique_ptr<Request>> Frontend::make_requests(const PreparedGeneration& prepared,
+                                                              GenerationId id) {
   const std::uint64_t seed = prepared.request.seed ? 0 : random_seed();
+  std::vector<std::unique_ptr<Request>> requests;
   for (int choice = 0; choice < prepared.num_choices(); ++choice) {
-    const RequestId request = request_id(id, choice);
-    Status status = port_.submit(make_engine_request(prepared, *model(), choice, request, seed));
+    requests.push_back(
+        make_engine_request(prepared, *model(), choice, request_id(id, choice), seed));
+  }
+  return requests;
+}
+
+Status Frontend::submit_all(std::vector<std::unique_ptr<Request>> requests) {
+  std::vector<RequestId> taken;
+  for (auto& request : requests) {
+    taken.push_back(request->id);
+    Status status = port_.submit(std::move(request));
     if (status.ok()) continue;
-    for (int earlier = 0; earlier < choice; ++earlier) {
-      port_.cancel(request_id(id, earlier), FinishReason::kCancelled);
-    }
+    taken.pop_back();
+    for (const RequestId id : taken) port_.cancel(id, FinishReason::kCancelled);
     return status;
   }
   return ok_status();
 }
 
 Result<GenerationId> Frontend::launch(PreparedGeneration prepared, IntakeSlot slot,
-                                      std::string client_id, UpdateSink sink, TimePoint arrival) {
+                                      const std::string& client_id, UpdateSink sink,
+                                      TimePoint arrival) {
   if (!slot.grow(prepared.num_choices() - 1)) {
     metrics_.count_rejected("queue_full");
     return Status(StatusCode::kResourceExhausted,
@@ -94,9 +105,10 @@ Result<GenerationId> Frontend::launch(PreparedGeneration prepared, IntakeSlot sl
       inner(std::move(update));
     };
   }
-  egress_.add(std::make_unique<Generation>(id, prepared, *model(), metrics_, std::move(slot),
-                                           std::move(sink), arrival));
-  if (Status status = submit_all(prepared, id); !status.ok()) {
+  auto requests = make_requests(prepared, id);
+  egress_.add(std::make_unique<Generation>(id, std::move(prepared), *model(), metrics_,
+                                           std::move(slot), std::move(sink), arrival));
+  if (Status status = submit_all(std::move(requests)); !status.ok()) {
     egress_.remove(id);
     if (!client_id.empty()) forget(client_id, id);
     metrics_.count_rejected(status.code() == StatusCode::kInvalidArgument     ? "invalid"

@@ -16,6 +16,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <vector>
 
 #include "base/result.h"
 #include "server/api_keys.h"
@@ -80,8 +81,8 @@ class Frontend final {
   // Hands a prepared generation to the engine. `sink` hears of it on an egress thread, even before
   // this returns; not at all when this fails. `client_id` names it for abort(). Errors:
   // kResourceExhausted, kUnavailable, kInvalidArgument (can never fit).
-  Result<GenerationId> launch(PreparedGeneration prepared, IntakeSlot slot, std::string client_id,
-                              UpdateSink sink, TimePoint arrival);
+  Result<GenerationId> launch(PreparedGeneration prepared, IntakeSlot slot,
+                              const std::string& client_id, UpdateSink sink, TimePoint arrival);
 
   // Ends a generation; `cause` as Metrics::count_cancelled. Its sink hears of the end.
   void cancel(GenerationId id, std::string_view cause);
@@ -93,7 +94,9 @@ class Frontend final {
  private:
   std::uint64_t random_seed();
   void forget(const std::string& client_id, GenerationId id);
-  Status submit_all(const PreparedGeneration& prepared, GenerationId id);
+  std::vector<std::unique_ptr<Request>> make_requests(const PreparedGeneration& prepared,
+                                                      GenerationId id);
+  Status submit_all(std::vector<std::unique_ptr<Request>> requests);
 
   std::atomic<ServerState> state_{ServerState::kLoading};
   std::atomic<bool> accepting_{true};

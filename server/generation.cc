@@ -28,7 +28,6 @@ Generation::Choice::Choice(const ServingModel& model, const GenerationRequest& r
 Generation::Generation(GenerationId id, PreparedGeneration prepared, const ServingModel& model,
                        Metrics& metrics, IntakeSlot slot, UpdateSink sink, TimePoint arrival)
     : id_(id),
-      model_(model),
       metrics_(metrics),
       slot_(std::move(slot)),
       sink_(std::move(sink)),

@@ -4,8 +4,8 @@
 // unbilled, and the engine is told to stop. A request of n choices and p prompts is n x p engine
 // requests, choice c's being request_id(id, c); its choices belong to prompt c / n.
 //
-// Contract: used by one thread at a time, its egress thread. `model` outlives it. Offsets count
-// Unicode characters.
+// Contract: used by one thread at a time, its egress thread. `model` and `metrics` outlive it.
+// Offsets count Unicode characters.
 #pragma once
 
 #include <cstdint>
@@ -121,7 +121,6 @@ class Generation final {
   bool is_stop_token(TokenId token) const;
 
   const GenerationId id_;
-  const ServingModel& model_;
   Metrics& metrics_;
   IntakeSlot slot_;
   UpdateSink sink_;

@@ -56,14 +56,21 @@ class GenerateReactor final : public grpc::ServerWriteReactor<v1::GenerateRespon
     LATENTD_ASSIGN_OR_RETURN(request_,
                              to_generation_request(message, frontend_.model()->default_max_tokens));
     request_.deadline = deadline_of(context_);
-    if (!message.request_id().empty() && frontend_.is_alive(request_id_)) {
-      return Status(StatusCode::kAlreadyExists, "a request with this id is alive")
-          .with_field("request_id");
-    }
+    LATENTD_RETURN_IF_ERROR(check_request_id(message.request_id()));
     frontend_.post([self = self_, slot = std::move(slot)]() mutable {
       if (Status status = self->launch(std::move(slot)); !status.ok()) self->end(status);
     });
     return ok_status();
+  }
+
+  Status check_request_id(const std::string& asked) const {
+    if (asked.empty()) return ok_status();
+    if (asked != request_id_) {
+      return invalid_argument("request_id", "must be 1 to 128 visible ASCII characters");
+    }
+    if (!frontend_.is_alive(asked)) return ok_status();
+    return Status(StatusCode::kAlreadyExists, "a request with this id is alive")
+        .with_field("request_id");
   }
 
   // On the text pool.

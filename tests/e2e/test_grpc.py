@@ -83,6 +83,7 @@ def test_tokenize_and_get_model(stub, messages):
         ("logprobs", {"output": {"logprobs": -1}}),
         ("n", {"output": {"n": 0}}),
         ("stop", {"stopping": {"stop": [""]}}),
+        ("request_id", {"request_id": "not printable: \n"}),
     ],
 )
 def test_wrong_fields_are_invalid_arguments_that_name_them(stub, messages, field, change):

@@ -38,7 +38,7 @@ class FrontendTest : public ::testing::Test {
     changed_.notify_all();
   }
 
-  Result<GenerationId> launch(int n, std::string client_id = "") {
+  Result<GenerationId> launch(int n, const std::string& client_id = "") {
     GenerationRequest request;
     request.prompts = {std::string("abc")};
     request.n = n;
@@ -47,7 +47,7 @@ class FrontendTest : public ::testing::Test {
     auto prepared = prepare(request, *frontend_.model());
     if (!prepared.ok()) return prepared.status();
     return frontend_.launch(
-        *std::move(prepared), *std::move(slot), std::move(client_id),
+        *std::move(prepared), *std::move(slot), client_id,
         [this](GenerationUpdate update) {
           std::lock_guard lock(mutex_);
           updates_.push_back(std::move(update));
