@@ -1,0 +1,41 @@
+// How the generic absorbed attention divides its work: a pure function of the shape.
+//
+// Contract: plain host code, no device needed.
+#pragma once
+
+#include <cstddef>
+
+namespace latentd::cuda {
+
+// Keys of a tile: one a lane, so that a warp holds the scores of a head.
+inline constexpr int kAttentionKeys = 32;
+// A warp a head computes scores.
+inline constexpr int kAttentionThreads = 256;
+inline constexpr int kMostHeadsOfBlock = 8;
+
+// Elements between the rows of a tile in shared memory: odd, so that lanes that read one column of
+// 32 rows hit 32 banks.
+constexpr int attention_row_stride(int latent_dim) { return latent_dim | 1; }
+
+// Shared memory of a block in which `heads` heads share a pass over the latents, all fp32:
+// queries [heads, latent_dim], a tile of keys, sums [heads, kv_lora], weights [heads, 32] and what
+// is kept of the sums [heads].
+constexpr std::size_t attention_shared_bytes(int heads, int kv_lora, int rope) {
+  const int latent_dim = kv_lora + rope;
+  const auto h = static_cast<std::size_t>(heads);
+  const auto tile = static_cast<std::size_t>(kAttentionKeys * attention_row_stride(latent_dim));
+  return (h * static_cast<std::size_t>(latent_dim + kv_lora + kAttentionKeys + 1) + tile) *
+         sizeof(float);
+}
+
+// Heads that share a block: as many as useful and as fit, a power of two; 0 when not even one
+// fits into `shared_bytes`.
+constexpr int attention_heads_of_block(int num_heads, int kv_lora, int rope,
+                                       std::size_t shared_bytes) {
+  int heads = kMostHeadsOfBlock;
+  while (heads > 1 && heads / 2 >= num_heads) heads /= 2;
+  while (heads > 0 && attention_shared_bytes(heads, kv_lora, rope) > shared_bytes) heads /= 2;
+  return heads;
+}
+
+}  // namespace latentd::cuda

@@ -1,0 +1,124 @@
+#include "engine/backend/cuda/cuda_backend.h"
+
+#include <cuda_runtime_api.h>
+#include <spdlog/fmt/fmt.h>
+
+#include <utility>
+
+#include "engine/backend/cuda/blas.h"
+#include "engine/backend/cuda/cuda_context.h"
+#include "engine/backend/cuda/cuda_memory.h"
+#include "engine/backend/cuda/cuda_ops.h"
+
+namespace latentd {
+namespace {
+
+class CudaBackend final : public Backend {
+ public:
+  CudaBackend(std::unique_ptr<cuda::CudaContext> context, std::unique_ptr<cuda::Blas> blas,
+              DType activation)
+      : context_(std::move(context)),
+        activation_(activation),
+        weights_(*context_),
+        ops_(*context_, std::move(blas), activation) {}
+  // What the GPU still computes ends before the memory that it uses is freed; errors of the end
+  // have nobody left to tell.
+  ~CudaBackend() override { (void)context_->synchronize(); }
+
+  std::string_view name() const override { return "cuda"; }
+  DType activation_dtype() const override { return activation_; }
+
+  Result<std::unique_ptr<Buffer>> allocate(MemoryKind kind, std::size_t bytes,
+                                           std::string_view purpose) override {
+    context_->use_device();
+    return cuda::allocate_buffer(*context_, kind, bytes, purpose);
+  }
+
+  Result<TensorView> upload(const TensorView& host) override {
+    context_->use_device();
+    if (!host.is_set()) return host;
+    LATENTD_ASSIGN_OR_RETURN(const void* data, weights_.upload(host.data, host.num_bytes()));
+    TensorView device = host;
+    device.data = data;
+    return device;
+  }
+
+  void copy_in(void* device, const void* staging, std::size_t bytes) override {
+    copy(device, staging, bytes, cudaMemcpyHostToDevice, "copying to the GPU");
+  }
+  void copy_out(void* staging, const void* device, std::size_t bytes) override {
+    copy(staging, device, bytes, cudaMemcpyDeviceToHost, "copying from the GPU");
+  }
+
+  Fence record() override {
+    context_->use_device();
+    return context_->record();
+  }
+  Status wait(Fence fence) override {
+    context_->use_device();
+    return context_->wait(fence);
+  }
+
+  // Launches directly: the launches of a body depend on more than its key (page-table updates,
+  // slices of logits), so a replay could be of another step.
+  Status run(const BucketKey& /*key*/, const std::function<void()>& body) override {
+    context_->use_device();
+    if (context_->ok()) body();
+    return context_->status();
+  }
+
+  void prepare(const PrepareParams& params) override { ops_.prepare(params); }
+  void embed(const EmbedParams& params) override { ops_.embed(params); }
+  void rms_norm(const RmsNormParams& params) override { ops_.rms_norm(params); }
+  void linear(const LinearParams& params) override { ops_.linear(params); }
+  void rope_append(const RopeAppendParams& params) override { ops_.rope_append(params); }
+  void absorb_query(const AbsorbQueryParams& params) override { ops_.absorb_query(params); }
+  void absorbed_attention(const AbsorbedAttentionParams& params) override {
+    ops_.absorbed_attention(params);
+  }
+  void project_value(const ProjectValueParams& params) override { ops_.project_value(params); }
+  void expanded_attention(const ExpandedAttentionParams& params) override {
+    ops_.expanded_attention(params);
+  }
+  void mlp(const MlpParams& params) override { ops_.mlp(params); }
+  void route(const RouteParams& params) override { ops_.route(params); }
+  void experts(const ExpertsParams& params) override { ops_.experts(params); }
+  void gather(const GatherParams& params) override { ops_.gather(params); }
+  void sample(const SampleParams& params) override { ops_.sample(params); }
+
+ private:
+  void copy(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind,
+            std::string_view doing) {
+    context_->use_device();
+    if (bytes == 0 || !context_->ok()) return;
+    context_->check(cudaMemcpyAsync(to, from, bytes, kind, context_->stream()), doing);
+  }
+
+  std::unique_ptr<cuda::CudaContext> context_;
+  DType activation_;
+  cuda::WeightStore weights_;
+  cuda::CudaOps ops_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Backend>> make_cuda_backend(const CudaBackendOptions& options) {
+  if (options.activation != DType::kF32 && options.activation != DType::kBF16) {
+    return invalid_argument(
+        "dtype", fmt::format("must be fp32 or bf16, got {}", dtype_name(options.activation)));
+  }
+  LATENTD_ASSIGN_OR_RETURN(auto context, cuda::CudaContext::make(options.device));
+  std::unique_ptr<cuda::Blas> blas;
+  if (!options.batch_invariant) {
+    LATENTD_ASSIGN_OR_RETURN(blas, cuda::Blas::make(*context));
+  }
+  return std::unique_ptr<Backend>(
+      std::make_unique<CudaBackend>(std::move(context), std::move(blas), options.activation));
+}
+
+int cuda_device_count() {
+  int count = 0;
+  return cudaGetDeviceCount(&count) == cudaSuccess ? count : 0;
+}
+
+}  // namespace latentd

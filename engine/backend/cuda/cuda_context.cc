@@ -1,0 +1,97 @@
+#include "engine/backend/cuda/cuda_context.h"
+
+#include <spdlog/fmt/fmt.h>
+
+#include <utility>
+
+namespace latentd::cuda {
+
+Status to_status(cudaError_t error, std::string_view doing) {
+  if (error == cudaSuccess) return ok_status();
+  const StatusCode code = error == cudaErrorMemoryAllocation ? StatusCode::kResourceExhausted
+                                                             : StatusCode::kUnavailable;
+  return Status(
+      code, fmt::format("{}: {} ({})", doing, cudaGetErrorString(error), cudaGetErrorName(error)));
+}
+
+Result<std::unique_ptr<CudaContext>> CudaContext::make(int device) {
+  int count = 0;
+  LATENTD_RETURN_IF_ERROR(to_status(cudaGetDeviceCount(&count), "looking for CUDA devices"));
+  if (device < 0 || device >= count) {
+    return invalid_argument(
+        "device", fmt::format("CUDA device {} does not exist, there are {}", device, count));
+  }
+  std::unique_ptr<CudaContext> context(new CudaContext);
+  context->device_ = device;
+  context->use_device();
+  LATENTD_RETURN_IF_ERROR(
+      to_status(cudaStreamCreateWithFlags(&context->stream_, cudaStreamNonBlocking),
+                "creating a CUDA stream"));
+  int bytes = 0;
+  LATENTD_RETURN_IF_ERROR(
+      to_status(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
+                "reading a CUDA attribute"));
+  context->shared_bytes_ = static_cast<std::size_t>(bytes);
+  return context;
+}
+
+CudaContext::~CudaContext() {
+  // Errors of the end have nobody left to tell.
+  if (stream_ != nullptr) cudaStreamSynchronize(stream_);
+  for (const Recorded& recorded : recorded_) cudaEventDestroy(recorded.event);
+  for (cudaEvent_t event : free_events_) cudaEventDestroy(event);
+  if (stream_ != nullptr) cudaStreamDestroy(stream_);
+}
+
+void CudaContext::use_device() const {
+  thread_local int current = 0;  // what the runtime gives to a new thread
+  if (current == device_) return;
+  cudaSetDevice(device_);  // it existed when the context was made
+  current = device_;
+}
+
+bool CudaContext::check(cudaError_t error, std::string_view doing) {
+  if (error != cudaSuccess) fail(to_status(error, doing));
+  return ok();
+}
+
+void CudaContext::fail(Status status) {
+  if (status_.ok()) status_ = std::move(status);
+}
+
+Fence CudaContext::record() {
+  const Fence fence{++last_fence_};
+  if (!ok()) return fence;
+  cudaEvent_t event = nullptr;
+  if (free_events_.empty()) {
+    if (!check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming | cudaEventBlockingSync),
+               "creating a CUDA event")) {
+      return fence;
+    }
+  } else {
+    event = free_events_.back();
+    free_events_.pop_back();
+  }
+  recorded_.push_back({fence.value, event});
+  check(cudaEventRecord(event, stream_), "recording a CUDA event");
+  return fence;
+}
+
+Status CudaContext::wait(Fence fence) {
+  // The event of the fence completes after those before it: one wait serves them all.
+  cudaEvent_t event = nullptr;
+  while (!recorded_.empty() && recorded_.front().value <= fence.value) {
+    event = recorded_.front().event;
+    free_events_.push_back(event);
+    recorded_.pop_front();
+  }
+  if (event != nullptr && ok()) check(cudaEventSynchronize(event), "waiting for the GPU");
+  return status_;
+}
+
+Status CudaContext::synchronize() {
+  if (ok()) check(cudaStreamSynchronize(stream_), "waiting for the GPU");
+  return status_;
+}
+
+}  // namespace latentd::cuda

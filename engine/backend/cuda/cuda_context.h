@@ -1,0 +1,67 @@
+// CudaContext: one device, one stream, its sticky state, and memory that operations work in.
+//
+// The first CUDA error is kept for good: what is enqueued after it is dropped, and `status` reports
+// it from then on (DESIGN rule 5: the engine fails what is in flight and ends).
+//
+// Contract: used by one thread.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "base/status.h"
+#include "engine/backend/backend.h"
+
+namespace latentd::cuda {
+
+// kResourceExhausted for lack of memory, kUnavailable otherwise: a retry on another replica helps.
+Status to_status(cudaError_t error, std::string_view doing);
+
+class CudaContext {
+ public:
+  static Result<std::unique_ptr<CudaContext>> make(int device);
+  ~CudaContext();
+  CudaContext(const CudaContext&) = delete;
+  CudaContext& operator=(const CudaContext&) = delete;
+
+  cudaStream_t stream() const { return stream_; }
+  // Makes the device the calling thread's: the thread that makes a backend may hand it to another.
+  void use_device() const;
+  // Most shared memory that one block may use, bytes.
+  std::size_t shared_bytes_of_block() const { return shared_bytes_; }
+
+  // Keeps the first error. Returns whether all is well so far.
+  bool check(cudaError_t error, std::string_view doing);
+  void fail(Status status);
+  bool ok() const { return status_.ok(); }
+  const Status& status() const { return status_; }
+
+  Fence record();
+  Status wait(Fence fence);
+  Status synchronize();
+
+ private:
+  struct Recorded {
+    std::uint64_t value;
+    cudaEvent_t event;
+  };
+
+  CudaContext() = default;
+
+  int device_ = 0;
+  cudaStream_t stream_ = nullptr;
+  std::size_t shared_bytes_ = 0;
+  Status status_;
+  std::uint64_t last_fence_ = 0;
+  std::deque<Recorded> recorded_;  // not waited for yet, oldest first
+  std::vector<cudaEvent_t> free_events_;
+};
+
+}  // namespace latentd::cuda

@@ -1,0 +1,252 @@
+#include "engine/backend/cuda/cuda_ops.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/check.h"
+#include "engine/backend/cuda/expert_policy.h"
+#include "engine/backend/cuda/launch.h"
+
+namespace latentd::cuda {
+namespace {
+
+void check_float(const TensorView& tensor, const char* what) {
+  LATENTD_CHECK(tensor.dtype == DType::kF32 || tensor.dtype == DType::kBF16,
+                "{}: fp32 or bf16 expected, got {}", what, tensor.to_string());
+}
+
+// Products with one matrix a head: x and out are [tokens, heads, width].
+Product per_head(const MlaGeometry& g, std::int32_t num_tokens, std::int32_t x_width,
+                 std::int32_t out_width, DType activation) {
+  Product product;
+  product.x_dtype = activation;
+  product.out_dtype = activation;
+  product.rows = num_tokens;
+  product.batch = g.num_heads;
+  product.x_row_stride = std::int64_t{g.num_heads} * x_width;
+  product.x_batch_stride = x_width;
+  product.out_row_stride = std::int64_t{g.num_heads} * out_width;
+  product.out_batch_stride = out_width;
+  product.w_row_stride = g.kv_lora_rank;
+  product.w_batch_stride = std::int64_t{g.nope_dim + g.v_dim} * g.kv_lora_rank;
+  return product;
+}
+
+const void* advance(const void* data, std::int64_t elements, DType dtype) {
+  return static_cast<const char*>(data) + static_cast<std::size_t>(elements) * dtype_size(dtype);
+}
+
+void* advance(void* data, std::int64_t elements, DType dtype) {
+  return static_cast<char*>(data) + static_cast<std::size_t>(elements) * dtype_size(dtype);
+}
+
+std::size_t elements(std::int64_t a, std::int64_t b, std::int64_t c = 1) {
+  return static_cast<std::size_t>(a * b * c);
+}
+
+}  // namespace
+
+CudaOps::CudaOps(CudaContext& context, std::unique_ptr<Blas> blas, DType activation)
+    : context_(context),
+      blas_(std::move(blas)),
+      activation_(activation),
+      expert_tables_(context),
+      absorbed_(context),
+      latent_(context),
+      heads_(context),
+      given_(context),
+      shared_(context),
+      order_(context),
+      processed_(context) {}
+
+void CudaOps::multiply(const Product& p, std::string_view doing) {
+  if (!context_.ok() || (blas_ != nullptr && blas_->multiply(p))) return;
+  check(launch_product(context_.stream(), p), doing);
+}
+
+void CudaOps::prepare(const PrepareParams& p) {
+  if (context_.ok()) check(launch_prepare(context_.stream(), p), "prepare");
+}
+
+void CudaOps::embed(const EmbedParams& p) {
+  check_float(p.table, "embedding");
+  if (context_.ok()) check(launch_embed(context_.stream(), p, activation_), "embed");
+}
+
+void CudaOps::gather(const GatherParams& p) {
+  if (context_.ok()) check(launch_gather(context_.stream(), p, activation_), "gather");
+}
+
+void CudaOps::rms_norm(const RmsNormParams& p) {
+  check_float(p.weight, "norm");
+  if (context_.ok()) check(launch_rms_norm(context_.stream(), p, activation_), "rms_norm");
+}
+
+void CudaOps::linear(const LinearParams& p) {
+  check_float(p.weight, "linear");
+  Product product;
+  product.x = p.x;
+  product.w = p.weight.data;
+  product.out = p.out;
+  product.x_dtype = activation_;
+  product.w_dtype = p.weight.dtype;
+  product.out_dtype = p.out_fp32 ? DType::kF32 : activation_;
+  product.accumulate = p.accumulate;
+  product.rows = p.num_rows;
+  product.columns = static_cast<std::int32_t>(p.weight.dim(0));
+  product.inner = static_cast<std::int32_t>(p.weight.dim(1));
+  product.x_row_stride = product.inner;
+  product.w_row_stride = product.inner;
+  product.out_row_stride = product.columns;
+  multiply(product, "linear");
+}
+
+void CudaOps::rope_append(const RopeAppendParams& p) {
+  check_float(p.kv_a_norm, "norm of latents");
+  LATENTD_CHECK(p.cache.dtype == DType::kF32 || p.cache.dtype == DType::kBF16,
+                "a cache of {} is not computed here", dtype_name(p.cache.dtype));
+  if (context_.ok()) check(launch_rope_append(context_.stream(), p, activation_), "rope_append");
+}
+
+void CudaOps::absorb_query(const AbsorbQueryParams& p) {
+  check_float(p.kv_b, "kv_b");
+  const MlaGeometry& g = p.geometry;
+  Product product = per_head(g, p.num_tokens, g.qk_dim(), g.latent_dim(), activation_);
+  product.x = p.q;
+  product.w = p.kv_b.data;
+  product.w_dtype = p.kv_b.dtype;
+  product.out = p.absorbed;
+  product.w_columns_contiguous = true;
+  product.columns = g.kv_lora_rank;
+  product.inner = g.nope_dim;
+  multiply(product, "absorb_query");
+  if (context_.ok()) check(launch_copy_rope(context_.stream(), p, activation_), "absorb_query");
+}
+
+void CudaOps::absorbed_attention(const AbsorbedAttentionParams& p) {
+  LATENTD_CHECK(p.cache.dtype == DType::kF32 || p.cache.dtype == DType::kBF16,
+                "a cache of {} is not computed here", dtype_name(p.cache.dtype));
+  if (!context_.ok()) return;
+  check(launch_absorbed_attention(context_.stream(), p, activation_,
+                                  context_.shared_bytes_of_block()),
+        "absorbed_attention");
+}
+
+void CudaOps::project_value(const ProjectValueParams& p) {
+  check_float(p.kv_b, "kv_b");
+  const MlaGeometry& g = p.geometry;
+  Product product = per_head(g, p.num_tokens, g.kv_lora_rank, g.v_dim, activation_);
+  product.x = p.latent;
+  product.w = advance(p.kv_b.data, std::int64_t{g.nope_dim} * g.kv_lora_rank, p.kv_b.dtype);
+  product.w_dtype = p.kv_b.dtype;
+  product.out = p.out;
+  product.columns = g.v_dim;
+  product.inner = g.kv_lora_rank;
+  multiply(product, "project_value");
+}
+
+// The absorbed form of the same function: more arithmetic on long prompts, no memory for keys and
+// values. Which tokens the rows hold is known to the device alone: products cover all tokens of the
+// step, attention and the copy into `out` those of the rows.
+void CudaOps::expanded_attention(const ExpandedAttentionParams& p) {
+  const MlaGeometry& g = p.geometry;
+  const std::int64_t rows = std::int64_t{p.batch.num_tokens} * g.num_heads;
+  void* absorbed = absorbed_.take_bytes(elements(rows, g.latent_dim()) * dtype_size(activation_));
+  void* latent = latent_.take_bytes(elements(rows, g.kv_lora_rank) * dtype_size(activation_));
+  void* heads = heads_.take_bytes(elements(rows, g.v_dim) * dtype_size(activation_));
+  if (absorbed == nullptr || latent == nullptr || heads == nullptr) return;
+  absorb_query({g, p.q, p.kv_b, absorbed, p.batch.num_tokens});
+  absorbed_attention({p.batch, p.cache, g, absorbed, latent});
+  project_value({g, latent, p.kv_b, heads, p.batch.num_tokens});
+  if (!context_.ok()) return;
+  check(launch_copy_row_tokens(context_.stream(), p.batch, heads, p.out, g.num_heads * g.v_dim,
+                               activation_),
+        "expanded_attention");
+}
+
+void CudaOps::gated_mlp(const MlpWeights& weights, const void* x, void* gate_up, void* out,
+                        std::int32_t num_tokens, bool accumulate, bool out_fp32) {
+  const std::int64_t count = std::int64_t{num_tokens} * weights.gate.dim(0);
+  void* up = advance(gate_up, count, activation_);
+  linear({x, weights.gate, gate_up, num_tokens});
+  linear({x, weights.up, up, num_tokens});
+  if (!context_.ok()) return;
+  check(launch_silu_multiply(context_.stream(), gate_up, up, static_cast<std::size_t>(count),
+                             activation_),
+        "mlp");
+  linear({gate_up, weights.down, out, num_tokens, accumulate, out_fp32});
+}
+
+void CudaOps::mlp(const MlpParams& p) {
+  if (p.num_tokens == 0) return;
+  gated_mlp(*p.weights, p.x, p.gate_up, p.hidden, p.num_tokens, /*accumulate=*/true,
+            /*out_fp32=*/false);
+}
+
+void CudaOps::route(const RouteParams& p) {
+  const RoutingParams& r = p.routing;
+  LATENTD_CHECK(r.experts_per_token > 0 && r.experts_per_token <= r.num_experts &&
+                    r.num_groups > 0 && r.num_experts % r.num_groups == 0 &&
+                    r.groups_per_token > 0 && r.groups_per_token <= r.num_groups,
+                "{} of {} experts in {} of {} groups", r.experts_per_token, r.num_experts,
+                r.groups_per_token, r.num_groups);
+  LATENTD_CHECK(!p.correction_bias.is_set() || p.correction_bias.dtype == DType::kF32,
+                "the correction bias is fp32, got {}", p.correction_bias.to_string());
+  if (context_.ok()) check(launch_route(context_.stream(), p), "route");
+}
+
+void CudaOps::experts(const ExpertsParams& p) {
+  for (std::int32_t first = 0; first < p.num_tokens; first += kMostExpertTokens) {
+    expert_chunk(p, first, std::min(kMostExpertTokens, p.num_tokens - first));
+  }
+}
+
+void CudaOps::expert_chunk(const ExpertsParams& p, std::int32_t first_token,
+                           std::int32_t num_tokens) {
+  const MoeWeights& weights = *p.weights;
+  const TensorView& gate = weights.experts[0].gate;
+  check_float(gate, "experts");
+  ExpertStep step;
+  step.activation = activation_;
+  step.weights = gate.dtype;
+  step.num_tokens = num_tokens;
+  step.num_entries = num_tokens * p.experts_per_token;
+  step.num_experts = p.num_experts;
+  step.experts_per_token = p.experts_per_token;
+  step.hidden_size = p.hidden_size;
+  step.inner = static_cast<std::int32_t>(gate.dim(0));
+  const std::int64_t first_hidden = std::int64_t{first_token} * p.hidden_size;
+  step.x = advance(p.x, first_hidden, activation_);
+  step.hidden = advance(p.hidden, first_hidden, activation_);
+  step.expert_ids = p.expert_ids + std::int64_t{first_token} * p.experts_per_token;
+  step.expert_weights = p.expert_weights + std::int64_t{first_token} * p.experts_per_token;
+  // Tokens of other chunks are done or not begun: each chunk has all of the scratch.
+  step.act = p.gate_up;
+  step.experts = expert_tables_.table(weights);
+  step.given = given_.take<float>(elements(step.num_entries, p.hidden_size));
+  const auto experts = static_cast<std::size_t>(p.num_experts);
+  auto* order =
+      order_.take<std::int32_t>(3 * experts + 2 + static_cast<std::size_t>(step.num_entries));
+  if (step.experts == nullptr || step.given == nullptr || order == nullptr) return;
+  step.counts = order;
+  step.first_entry = step.counts + experts;
+  step.first_tile = step.first_entry + experts + 1;
+  step.order = step.first_tile + experts + 1;
+  if (weights.shared.gate.is_set()) {
+    auto* shared = shared_.take<float>(elements(num_tokens, p.hidden_size));
+    if (shared == nullptr) return;
+    void* behind = advance(p.gate_up, std::int64_t{step.num_entries} * step.inner, activation_);
+    gated_mlp(weights.shared, step.x, behind, shared, num_tokens, /*accumulate=*/false,
+              /*out_fp32=*/true);
+    step.shared = shared;
+  }
+  if (context_.ok()) check(launch_experts(context_.stream(), step), "experts");
+}
+
+void CudaOps::sample(const SampleParams& p) {
+  auto* processed = processed_.take<float>(elements(p.num_rows, p.vocab_size));
+  if (processed == nullptr) return;
+  if (context_.ok()) check(launch_sample(context_.stream(), p, processed), "sample");
+}
+
+}  // namespace latentd::cuda

@@ -1,0 +1,61 @@
+// CudaOps: the operations of the CUDA backend, between the interface and the launchers.
+//
+// Checks what a launch relies on, chooses between cuBLASLt and our own kernels, and owns the
+// memory in which operations work. Nothing waits for the GPU once scratch has its size.
+//
+// Contract: as Backend; after an error operations do nothing.
+#pragma once
+
+#include <memory>
+
+#include "base/dtype.h"
+#include "engine/backend/cuda/blas.h"
+#include "engine/backend/cuda/cuda_context.h"
+#include "engine/backend/cuda/cuda_memory.h"
+#include "engine/backend/cuda/expert_tables.h"
+#include "engine/backend/op_params.h"
+
+namespace latentd::cuda {
+
+class CudaOps {
+ public:
+  // Without `blas` every product goes through our own kernel.
+  CudaOps(CudaContext& context, std::unique_ptr<Blas> blas, DType activation);
+
+  void prepare(const PrepareParams& p);
+  void embed(const EmbedParams& p);
+  void rms_norm(const RmsNormParams& p);
+  void linear(const LinearParams& p);
+  void rope_append(const RopeAppendParams& p);
+  void absorb_query(const AbsorbQueryParams& p);
+  void absorbed_attention(const AbsorbedAttentionParams& p);
+  void project_value(const ProjectValueParams& p);
+  void expanded_attention(const ExpandedAttentionParams& p);
+  void mlp(const MlpParams& p);
+  void route(const RouteParams& p);
+  void experts(const ExpertsParams& p);
+  void gather(const GatherParams& p);
+  void sample(const SampleParams& p);
+
+ private:
+  void check(cudaError_t error, std::string_view doing) { context_.check(error, doing); }
+  void multiply(const Product& p, std::string_view doing);
+  // out (+)= down(silu(gate x) * up x); gate_up [tokens, 2 * inner] is overwritten.
+  void gated_mlp(const MlpWeights& weights, const void* x, void* gate_up, void* out,
+                 std::int32_t num_tokens, bool accumulate, bool out_fp32);
+  void expert_chunk(const ExpertsParams& p, std::int32_t first_token, std::int32_t num_tokens);
+
+  CudaContext& context_;
+  std::unique_ptr<Blas> blas_;
+  DType activation_;
+  ExpertTables expert_tables_;
+  Scratch absorbed_;   // queries of expanded_attention
+  Scratch latent_;     // its weighted latents
+  Scratch heads_;      // its results, of all tokens of the step
+  Scratch given_;      // of experts
+  Scratch shared_;     // of the shared experts
+  Scratch order_;      // entries sorted by expert
+  Scratch processed_;  // logits of sample
+};
+
+}  // namespace latentd::cuda

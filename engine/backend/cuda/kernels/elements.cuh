@@ -1,0 +1,44 @@
+// Elements of fp32 or bf16 behind one pointer, computed with in fp32.
+//
+// The dtype is the same for a whole launch, so the branch never diverges; what must be fast reads
+// its own type instead.
+//
+// Contract: device code; no bounds are checked.
+#pragma once
+
+#include <cuda_bf16.h>
+
+#include <cstddef>
+
+#include "base/dtype.h"
+
+namespace latentd::cuda {
+
+struct ConstElements {
+  const void* data;
+  DType dtype;
+
+  __device__ float operator[](std::size_t i) const {
+    return dtype == DType::kF32 ? static_cast<const float*>(data)[i]
+                                : __bfloat162float(static_cast<const __nv_bfloat16*>(data)[i]);
+  }
+};
+
+struct Elements {
+  void* data;
+  DType dtype;
+
+  __device__ float operator[](std::size_t i) const { return ConstElements{data, dtype}[i]; }
+  // Rounds to nearest even.
+  __device__ void set(std::size_t i, float value) const {
+    if (dtype == DType::kF32) {
+      static_cast<float*>(data)[i] = value;
+    } else {
+      static_cast<__nv_bfloat16*>(data)[i] = __float2bfloat16_rn(value);
+    }
+  }
+};
+
+__device__ inline float silu(float x) { return x / (1.0F + expf(-x)); }
+
+}  // namespace latentd::cuda

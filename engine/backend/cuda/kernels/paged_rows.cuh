@@ -1,0 +1,26 @@
+// Where the cached latents of a sequence lie, and which tokens of the step a batch's rows hold.
+// Table entries past a sequence's end are not read.
+#pragma once
+
+#include <cstddef>
+
+#include "engine/backend/op_params.h"
+
+namespace latentd::cuda {
+
+__device__ inline char* cache_row(const BatchView& batch, const CacheView& cache,
+                                  std::size_t row_bytes, int slot, int position) {
+  const std::int32_t* pages = batch.page_table + static_cast<std::size_t>(slot) * batch.max_pages;
+  const auto page = static_cast<std::size_t>(pages[position / cache.page_tokens]);
+  const auto token = static_cast<std::size_t>(position % cache.page_tokens);
+  return static_cast<char*>(cache.pool) + page * cache.page_stride + cache.layer_offset +
+         token * row_bytes;
+}
+
+// A batch may hold only the later rows of its step: their tokens lie behind one another.
+__device__ inline bool in_rows(const BatchView& batch, int token) {
+  const RowView& last = batch.rows[batch.num_rows - 1];
+  return token >= batch.rows[0].first_token && token < last.first_token + last.count;
+}
+
+}  // namespace latentd::cuda

@@ -1,0 +1,40 @@
+// Launchers: one function an operation of kernels, between the backend and the device code.
+//
+// Contract: arguments are checked by the backend; a launcher chooses a kernel and a grid, enqueues
+// on `stream` and returns what the runtime says of the launch. Sizes of zero launch nothing.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstddef>
+
+#include "engine/backend/cuda/expert_params.h"
+#include "engine/backend/cuda/product.h"
+#include "engine/backend/op_params.h"
+
+namespace latentd::cuda {
+
+cudaError_t launch_prepare(cudaStream_t stream, const PrepareParams& p);
+cudaError_t launch_embed(cudaStream_t stream, const EmbedParams& p, DType activation);
+cudaError_t launch_gather(cudaStream_t stream, const GatherParams& p, DType activation);
+cudaError_t launch_rms_norm(cudaStream_t stream, const RmsNormParams& p, DType activation);
+// gate[i] = silu(gate[i]) * up[i], i < count.
+cudaError_t launch_silu_multiply(cudaStream_t stream, void* gate, const void* up, std::size_t count,
+                                 DType activation);
+cudaError_t launch_rope_append(cudaStream_t stream, const RopeAppendParams& p, DType activation);
+// out[t] = x[t], [tokens, width], for the tokens that the batch's rows hold.
+cudaError_t launch_copy_row_tokens(cudaStream_t stream, const BatchView& batch, const void* x,
+                                   void* out, int width, DType activation);
+// Any dtypes, strides and alignment; no tensor cores.
+cudaError_t launch_product(cudaStream_t stream, const Product& p);
+// The rotated parts of the queries into `absorbed`.
+cudaError_t launch_copy_rope(cudaStream_t stream, const AbsorbQueryParams& p, DType activation);
+// cudaErrorInvalidConfiguration when one head does not fit into `shared_bytes`.
+cudaError_t launch_absorbed_attention(cudaStream_t stream, const AbsorbedAttentionParams& p,
+                                      DType activation, std::size_t shared_bytes);
+cudaError_t launch_route(cudaStream_t stream, const RouteParams& p);
+// Sorts the entries and computes act, given and the sums into hidden; `shared` is complete.
+cudaError_t launch_experts(cudaStream_t stream, const ExpertStep& p);
+cudaError_t launch_sample(cudaStream_t stream, const SampleParams& p, float* processed);
+
+}  // namespace latentd::cuda
