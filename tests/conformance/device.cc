@@ -4,7 +4,6 @@
 #include <cstring>
 
 #include "base/check.h"
-#include "engine/backend/cpu/cpu_backend.h"
 
 namespace latentd::conformance {
 namespace {
@@ -37,13 +36,6 @@ std::vector<float> decode(DType dtype, std::span<const std::byte> bytes) {
 }
 
 }  // namespace
-
-const std::vector<BackendUnderTest>& backends() {
-  static const auto* list = new std::vector<BackendUnderTest>{
-      {"Cpu", [](int threads) { return make_cpu_backend({.threads = threads}); }},
-  };
-  return *list;
-}
 
 std::vector<Case> all_cases() {
   std::vector<Case> cases;

@@ -1,6 +1,7 @@
 // What the conformance tests share: the backends under test, and a device filled from host values.
 //
-// A new backend is one more entry of backends(); every test then runs on it.
+// A new backend is one more entry of backends(); every test then runs on it. Each program of the
+// suite has its own list: cpu_backends.cc, cuda_backends.cc.
 #pragma once
 
 #include <cstdint>
@@ -23,9 +24,12 @@ struct BackendUnderTest {
   std::string name;
   // threads: 0 for the backend's default; backends without threads ignore it.
   std::function<Result<std::unique_ptr<Backend>>(int threads)> make;
+  // A row's bits do not depend on what shares its step (DESIGN rule 4).
+  bool batch_invariant = false;
 };
 
 const std::vector<BackendUnderTest>& backends();
+inline void PrintTo(const BackendUnderTest& backend, std::ostream* out) { *out << backend.name; }
 
 // A backend with the dtypes of weights and cache: the parameter of most tests.
 struct Case {

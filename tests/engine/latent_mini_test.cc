@@ -8,6 +8,7 @@
 
 #include "engine/model/json.h"
 #include "tests/support/engine_rig.h"
+#include "tests/support/golden.h"
 
 namespace latentd {
 namespace {
@@ -15,17 +16,16 @@ namespace {
 constexpr double kLogitsError = 1e-4;
 constexpr double kDecisiveGap = 1e-3;  // below it another choice is as good
 
-const std::filesystem::path kSource = LATENTD_SOURCE_DIR;
-
 class LatentMini : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
-    golden_ = new Json(parse_json_file(kSource / "tests/data/latent-mini/golden.json").value());
+    golden_ = new Json(
+        parse_json_file(test::source_directory() / "tests/data/latent-mini/golden.json").value());
   }
   static void TearDownTestSuite() { delete std::exchange(golden_, nullptr); }
 
   static EngineRig make_rig() {
-    return {kSource / "models/latent-mini",
+    return {test::source_directory() / "models/latent-mini",
             {.page_tokens = 64, .max_model_len = 512, .max_num_batched_tokens = 96}};
   }
 

@@ -1,15 +1,13 @@
 #include "tests/support/engine_rig.h"
 
 #include "base/check.h"
-#include "engine/backend/cpu/cpu_backend.h"
 
 namespace latentd {
 
 EngineRig::EngineRig(const std::filesystem::path& model_dir, const RigOptions& options) {
   config_ = load_model_config(model_dir).value();
   checkpoint_ = std::make_unique<Checkpoint>(Checkpoint::open(model_dir, config_).value());
-  backend_ = std::make_unique<RecordingBackend>(
-      make_cpu_backend({.threads = options.cpu_threads}).value());
+  backend_ = std::make_unique<RecordingBackend>(make_rig_backend(options.cpu_threads));
 
   const CacheLayout layout =
       CacheLayout::mla(config_.num_layers, config_.kv_lora_rank, config_.qk_rope_head_dim,

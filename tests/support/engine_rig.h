@@ -1,4 +1,4 @@
-// EngineRig: scheduler, runner and CPU backend around a checkpoint, turned by hand instead of by
+// EngineRig: scheduler, runner and backend around a checkpoint, turned by hand instead of by
 // the engine's thread.
 //
 // Every request gets a seed of its own, under which RecordingBackend keeps its logits.
@@ -34,6 +34,9 @@ struct RigOptions {
   bool prefix_cache = true;
   DType kv_cache_dtype = DType::kF32;
 };
+
+// The backend of a rig, fp32: the CPU's in test_engine_rig, CUDA's in test_engine_rig_cuda.
+std::unique_ptr<Backend> make_rig_backend(int cpu_threads);
 
 class EngineRig {
  public:

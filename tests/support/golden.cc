@@ -1,6 +1,7 @@
 #include "tests/support/golden.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 
 #include "base/check.h"
@@ -9,7 +10,7 @@
 namespace latentd::test {
 namespace {
 
-std::filesystem::path tiny_directory() { return std::filesystem::path(LATENTD_TEST_DATA) / "tiny"; }
+std::filesystem::path tiny_directory() { return source_directory() / "tests/data/tiny"; }
 
 template <typename T>
 std::vector<T> read_tensor(const Safetensors& file, const std::string& name) {
@@ -22,6 +23,11 @@ std::vector<T> read_tensor(const Safetensors& file, const std::string& name) {
 }
 
 }  // namespace
+
+std::filesystem::path source_directory() {
+  const char* elsewhere = std::getenv("LATENTD_SOURCE_DIR");
+  return elsewhere != nullptr ? elsewhere : LATENTD_SOURCE_DIR;
+}
 
 std::filesystem::path tiny_checkpoint(std::string_view name) { return tiny_directory() / name; }
 

@@ -12,6 +12,10 @@
 
 namespace latentd::test {
 
+// The source tree, or what stands for it on another machine: the variable LATENTD_SOURCE_DIR
+// (tools/gpu/bundle).
+std::filesystem::path source_directory();
+
 // The folder of a tiny checkpoint.
 std::filesystem::path tiny_checkpoint(std::string_view name);
 

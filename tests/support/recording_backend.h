@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/check.h"
 #include "engine/backend/backend.h"
 
 namespace latentd {
@@ -64,14 +65,30 @@ class RecordingBackend final : public Backend {
   void ffn_block(const FfnBlockParams& p) override { inner_->ffn_block(p); }
 
   void sample(const SampleParams& p) override {
-    for (std::int32_t row = 0; row < p.num_rows; ++row) {
-      const float* begin = p.logits + static_cast<std::ptrdiff_t>(row) * p.vocab_size;
-      logits_[{p.rows[row].seed, p.rows[row].position}].assign(begin, begin + p.vocab_size);
+    const auto count = static_cast<std::size_t>(p.num_rows);
+    const auto vocab = static_cast<std::size_t>(p.vocab_size);
+    const std::vector<SampleRow> rows = read(p.rows, count);
+    const std::vector<float> logits = read(p.logits, count * vocab);
+    for (std::size_t i = 0; i < count; ++i) {
+      const auto begin = logits.begin() + static_cast<std::ptrdiff_t>(i * vocab);
+      logits_[{rows[i].seed, rows[i].position}].assign(begin,
+                                                       begin + static_cast<std::ptrdiff_t>(vocab));
     }
     inner_->sample(p);
   }
 
  private:
+  template <typename T>
+  std::vector<T> read(const T* device, std::size_t count) {
+    const auto staging =
+        inner_->allocate(MemoryKind::kStaging, count * sizeof(T), "recorded").value();
+    inner_->copy_out(staging->data(), device, count * sizeof(T));
+    const Status status = inner_->wait(inner_->record());
+    LATENTD_CHECK(status.ok(), "{}", status.to_string());
+    const auto* values = static_cast<const T*>(staging->data());
+    return std::vector<T>(values, values + count);
+  }
+
   std::unique_ptr<Backend> inner_;
   std::map<Key, std::vector<float>> logits_;
 };

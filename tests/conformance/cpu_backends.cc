@@ -1,0 +1,14 @@
+// The backends of test_conformance.
+#include "engine/backend/cpu/cpu_backend.h"
+#include "tests/conformance/device.h"
+
+namespace latentd::conformance {
+
+const std::vector<BackendUnderTest>& backends() {
+  static const auto* list = new std::vector<BackendUnderTest>{
+      {"Cpu", [](int threads) { return make_cpu_backend({.threads = threads}); }, true},
+  };
+  return *list;
+}
+
+}  // namespace latentd::conformance

@@ -1,0 +1,58 @@
+// How CUDA launches divide their work: pure functions, tested without a device.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <random>
+#include <vector>
+
+#include "engine/backend/cuda/attention_policy.h"
+#include "engine/backend/cuda/expert_policy.h"
+
+namespace latentd::cuda {
+namespace {
+
+constexpr std::size_t kHopperShared = 227 * 1024;
+constexpr std::size_t kAdaShared = 99 * 1024;
+
+TEST(AttentionPolicy, SharesABlockAmongAsManyHeadsAsFit) {
+  EXPECT_EQ(attention_heads_of_block(16, 512, 64, kHopperShared), 8);
+  EXPECT_EQ(attention_heads_of_block(128, 512, 64, kHopperShared), 8);
+  EXPECT_EQ(attention_heads_of_block(16, 512, 64, kAdaShared), 4);
+  for (const int kv_lora : {20, 128, 256, 512, 1024}) {
+    for (const std::size_t shared : {kAdaShared, kHopperShared}) {
+      const int heads = attention_heads_of_block(64, kv_lora, 64, shared);
+      if (heads == 0) continue;
+      EXPECT_LE(attention_shared_bytes(heads, kv_lora, 64), shared) << kv_lora;
+    }
+  }
+}
+
+TEST(AttentionPolicy, SharesNoMoreThanThereAreHeads) {
+  EXPECT_EQ(attention_heads_of_block(1, 128, 32, kHopperShared), 1);
+  EXPECT_EQ(attention_heads_of_block(2, 128, 32, kHopperShared), 2);
+  EXPECT_EQ(attention_heads_of_block(3, 128, 32, kHopperShared), 4);
+  EXPECT_EQ(attention_heads_of_block(20, 128, 32, kHopperShared), 8);
+}
+
+TEST(AttentionPolicy, SaysWhenNotEvenOneHeadFits) {
+  EXPECT_EQ(attention_heads_of_block(1, 4096, 64, kHopperShared), 0);
+}
+
+TEST(ExpertPolicy, NoRoutingNeedsMoreTilesThanTheBound) {
+  constexpr unsigned kSeed = 20261129;
+  std::mt19937 random(kSeed);
+  for (int trial = 0; trial < 2000; ++trial) {
+    const int experts = 1 + static_cast<int>(random() % 300);
+    const int entries = 1 + static_cast<int>(random() % 5000);
+    const auto chosen = 1 + random() % static_cast<unsigned>(experts);
+    std::vector<int> counts(static_cast<std::size_t>(experts));
+    for (int i = 0; i < entries; ++i) ++counts[random() % chosen];
+    int tiles = 0;
+    for (const int count : counts) tiles += (count + kExpertTile - 1) / kExpertTile;
+    ASSERT_LE(tiles, most_expert_tiles(entries, experts))
+        << entries << " entries of " << experts << " experts, seed " << kSeed;
+  }
+}
+
+}  // namespace
+}  // namespace latentd::cuda

@@ -1,0 +1,18 @@
+#include "engine/backend/cuda/cuda_backend.h"
+#include "tests/support/engine_rig.h"
+#include "tests/support/needs_cuda.h"
+
+namespace latentd {
+namespace {
+
+[[maybe_unused]] const bool kNeedsCuda = test::skip_without_cuda();
+
+}  // namespace
+
+std::unique_ptr<Backend> make_rig_backend(int /*cpu_threads*/) {
+  CudaBackendOptions options;
+  options.activation = DType::kF32;
+  return make_cuda_backend(options).value();
+}
+
+}  // namespace latentd
