@@ -77,8 +77,9 @@ void for_each_head_block(CpuContext& context, int num_tokens, int num_heads, con
 // Rows [first, ...) of head `head` in kv_b [H, nope + v, kv_lora].
 MatrixRows kv_b_rows(const MlaGeometry& g, const TensorView& kv_b, int head, int first) {
   const std::size_t row_bytes = static_cast<std::size_t>(g.kv_lora_rank) * dtype_size(kv_b.dtype);
-  const auto row = static_cast<std::size_t>(head * (g.nope_dim + g.v_dim) + first);
-  return {static_cast<const char*>(kv_b.data) + row * row_bytes, row_bytes, nullptr, kv_b.dtype};
+  const std::int64_t row = std::int64_t{head} * (g.nope_dim + g.v_dim) + first;
+  return {row_at(static_cast<const char*>(kv_b.data), row, static_cast<std::int64_t>(row_bytes)),
+          row_bytes, nullptr, kv_b.dtype};
 }
 
 std::size_t head_row(const MlaGeometry& g, int token, int head, int width) {

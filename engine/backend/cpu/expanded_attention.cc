@@ -57,8 +57,9 @@ void expand(const ExpandedAttentionParams& p, std::int32_t slot, int head, float
   }
   const std::size_t weight_bytes =
       static_cast<std::size_t>(g.kv_lora_rank) * dtype_size(p.kv_b.dtype);
-  const char* weights = static_cast<const char*>(p.kv_b.data) +
-                        static_cast<std::size_t>(head * (g.nope_dim + g.v_dim)) * weight_bytes;
+  const char* weights =
+      row_at(static_cast<const char*>(p.kv_b.data), std::int64_t{head} * (g.nope_dim + g.v_dim),
+             static_cast<std::int64_t>(weight_bytes));
   DotProduct product;
   product.x = x;
   product.out = keys;
