@@ -71,7 +71,7 @@ void SchemaMachine::emit(const SchemaFrame& frame, std::uint32_t stack, Out& out
 }
 
 void SchemaMachine::step(const SchemaConfig& config, std::uint8_t byte, Out& out) {
-  if (config.frame.node >= kUnknown) return;
+  if (config.frame.node >= kUnknown || out.size() >= kMaxConfigs) return;
   switch (tables_.nodes[config.frame.node].kind) {
     case Kind::kScalar:
       return step_scalar(config, byte, out);
@@ -131,7 +131,7 @@ void SchemaMachine::enter(const SchemaConfig& config, const SchemaFrame& after, 
   const SchemaAlternatives& alternatives = tables_.values[value];
   const std::uint32_t depth = links_[config.stack].depth + 1;
   std::uint32_t stack = kBottom;
-  for (std::uint32_t i = 0; i < alternatives.count; ++i) {
+  for (std::uint32_t i = 0; i < alternatives.count && out.size() < kMaxConfigs; ++i) {
     const NodeId id = tables_.alternatives[alternatives.first + i];
     const SchemaNode& node = tables_.nodes[id];
     if (node.need == kNoNeed || !fits(depth + node.need)) continue;

@@ -225,17 +225,29 @@ TEST(SchemaKeywords, UnknownOnesAreRefusedWithTheirPlace) {
 }
 
 TEST(SchemaKeywords, MalformedSchemasAreRefused) {
-  for (const char* schema :
-       {"", "{", "1", "[]", R"({"type": "text"})", R"({"type": 1})", R"({"enum": 1})",
-        R"({"properties": []})", R"({"required": "a"})", R"({"anyOf": []})", R"({"minLength": -1})",
-        R"({"minItems": 1.5})", R"({"minimum": "1"})", R"({"$ref": "#/x"})",
-        R"({"$ref": "http://x"})", R"({"pattern": "("})", R"({"pattern": "a{3,1}"})",
-        R"({"pattern": "(?=a)"})
-    ",
-    R"({"pattern": "\\1"})",
-        R"({"pattern": "a^b"})", R"({"type": "null", "type": "null"})", R"({"items": [{}]})",
-        R"({"prefixItems": {}})"
-}) {
+  for (const char* schema : {"",
+                             "{",
+                             "1",
+                             "[]",
+                             R"({"type": "text"})",
+                             R"({"type": 1})",
+                             R"({"enum": 1})",
+                             R"({"properties": []})",
+                             R"({"required": "a"})",
+                             R"({"anyOf": []})",
+                             R"({"minLength": -1})",
+                             R"({"minItems": 1.5})",
+                             R"({"minimum": "1"})",
+                             R"({"$ref": "#/x"})",
+                             R"({"$ref": "http://x"})",
+                             R"({"pattern": "("})",
+                             R"({"pattern": "a{3,1}"})",
+                             R"x({"pattern": "(?=a)"})x",
+                             R"({"pattern": "\\1"})",
+                             R"({"pattern": "a^b"})",
+                             R"({"type": "null", "type": "null"})",
+                             R"({"items": [{}]})",
+                             R"({"prefixItems": {}})"}) {
     EXPECT_NE(refusal(schema), "") << schema;
   }
 }

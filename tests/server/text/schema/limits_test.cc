@@ -5,6 +5,7 @@
 
 #include <chrono>
 
+#include "server/text/schema/schema_tree.h"
 #include "tests/server/text/schema/schema_harness.h"
 
 namespace latentd::testing {
