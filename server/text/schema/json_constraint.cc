@@ -72,7 +72,10 @@ class FrameMasks {
 class Reader {
  public:
   Reader(const SchemaProgram& program, const VocabularyTrie& vocabulary)
-      : vocabulary_(vocabulary), machine_(program.tables()), walk_(machine_, vocabulary) {
+      : vocabulary_(vocabulary),
+        tables_(program.tables()),
+        machine_(program.tables()),
+        walk_(machine_, vocabulary) {
     machine_.start(configs_);
   }
 
@@ -118,7 +121,7 @@ class Reader {
 
   void fill_config(const SchemaConfig& config, Words words) {
     if (finished(config)) return;
-    const SchemaMachine::OpenString string = machine_.open_string(config.frame);
+    const SchemaMachine::OpenString string = machine_.open_string(config);
     if (string.open) return fill_string(config, string, words);
     const FrameMasks::Entry& entry = masks_of(config);
     for (const TokenId token : entry.tokens) set_bit(words, token);
@@ -153,16 +156,50 @@ class Reader {
         set_bit(words, strings.inside[i]);
       }
     }
-    const std::size_t arena = machine_.arena();
+    if (string.key != kNoValue) return fill_name_ends(config, string, words);
     std::vector<SchemaConfig> after;
     for (const auto& close : strings.closes) {
       if (close.characters < string.min_left || close.characters > string.max_left) continue;
       if (after.empty()) machine_.close_string(config, close.characters, after);
-      if (after.empty()) break;
-      for (const TokenId token : vocabulary_.tokens(close.node)) set_bit(words, token);
-      if (vocabulary_.end(close.node) > close.node + 1) fill_after(after, close.node, words);
+      fill_close(after, close.node, words);
     }
-    machine_.truncate(arena);
+  }
+
+  // A name that has been the beginning of declared ones ends as one of them where a token spells
+  // it, else as another one.
+  void fill_name_ends(const SchemaConfig& config, const SchemaMachine::OpenString& string,
+                      Words words) {
+    std::unordered_map<std::uint32_t, std::uint32_t> spelled;  // node of the vocabulary -> key
+    std::vector<std::pair<std::uint32_t, std::uint32_t>> waiting{{0, string.key}};
+    while (!waiting.empty()) {
+      const auto [node, key] = waiting.back();
+      waiting.pop_back();
+      spelled.emplace(node, key);
+      for (std::uint32_t i = tables_.keys[key].first_edge; i < tables_.keys[key].end_edge; ++i) {
+        const DfaEdge& edge = tables_.key_edges[i];
+        const std::uint32_t child = vocabulary_.child(node, edge.first);
+        if (child != 0) waiting.emplace_back(child, edge.target);
+      }
+    }
+    std::vector<SchemaConfig> other;
+    machine_.close_string(machine_.within_other_name(config), 0, other);
+    std::vector<SchemaConfig> declared;
+    for (const auto& close : vocabulary_.strings(string.spelling).closes) {
+      const auto found = spelled.find(close.parent);
+      if (found == spelled.end()) {
+        fill_close(other, close.node, words);
+        continue;
+      }
+      declared.clear();
+      machine_.close_string(SchemaMachine::within_key(config, found->second), 0, declared);
+      fill_close(declared, close.node, words);
+    }
+  }
+
+  void fill_close(const std::vector<SchemaConfig>& after, std::uint32_t node, Words words) {
+    if (after.empty()) return;
+    for (const TokenId token : vocabulary_.tokens(node)) set_bit(words, token);
+    if (vocabulary_.end(node) > node + 1) fill_after(after, node, words);
   }
 
   const FrameMasks::Entry& masks_of(const SchemaConfig& config) {
@@ -175,7 +212,12 @@ class Reader {
     entry.depth = depth;
     machine_.reset_reach();
     found_ = {};
-    walk_.walk({{config.frame, unknown}}, 0, found_);
+    const SchemaNode* node = machine_.node(config.frame);
+    if (node != nullptr && node->kind == SchemaNode::Kind::kScalar) {
+      walk_.walk_scalar(machine_.dfa(), config.frame.state, found_);
+    } else {
+      walk_.walk({{config.frame, unknown}}, 0, found_);
+    }
     entry.escapes = std::move(found_.escapes);
     const std::size_t num_words = vocabulary_.strings(StringSpelling::kFree).words.size();
     if (found_.tokens.size() <= num_words) {
@@ -190,6 +232,7 @@ class Reader {
   }
 
   const VocabularyTrie& vocabulary_;
+  const ProgramTables& tables_;
   SchemaMachine machine_;
   MaskWalk walk_;
   FrameMasks masks_;

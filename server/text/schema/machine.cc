@@ -294,7 +294,8 @@ void SchemaMachine::step_object(const SchemaConfig& config, std::uint8_t byte, O
   }
 }
 
-SchemaMachine::OpenString SchemaMachine::open_string(const SchemaFrame& frame) const {
+SchemaMachine::OpenString SchemaMachine::open_string(const SchemaConfig& config) {
+  const SchemaFrame& frame = config.frame;
   OpenString result;
   if (frame.node >= kUnknown) return result;
   const SchemaNode& node = tables_.nodes[frame.node];
@@ -304,11 +305,26 @@ SchemaMachine::OpenString SchemaMachine::open_string(const SchemaFrame& frame) c
     result.min_left = node.min - std::min(frame.count, node.min);
     if (node.max != kNoLimit) result.max_left = node.max - frame.count;
   } else if (node.kind == Kind::kObject) {
-    const bool any_name = phase_of(frame) == kKey && node.count == 0;
-    result.open = any_name || (phase_of(frame) == kOtherKey && detail_of(frame) == kBody);
     result.spelling = key_spelling(node);
+    if (phase_of(frame) == kOtherKey) {
+      result.open = detail_of(frame) == kBody;
+    } else if (phase_of(frame) == kKey) {
+      result.key = detail_of(frame);
+      result.open = tables_.keys[result.key].string_state == StringState::kBody &&
+                    others_follow(node, frame.count, roomy(config, node));
+    }
   }
   return result;
+}
+
+SchemaConfig SchemaMachine::within_key(const SchemaConfig& config, std::uint32_t key) {
+  return {{config.frame.node, with(kKey, key), config.frame.count}, config.stack};
+}
+
+SchemaConfig SchemaMachine::within_other_name(const SchemaConfig& config) const {
+  constexpr auto kBody = static_cast<std::uint32_t>(StringState::kBody);
+  const std::uint32_t count = tables_.nodes[config.frame.node].count;
+  return {{config.frame.node, with(kOtherKey, kBody), count}, config.stack};
 }
 
 void SchemaMachine::close_string(const SchemaConfig& config, std::uint32_t characters, Out& out) {

@@ -58,6 +58,11 @@ class SchemaMachine final {
     return frame.node < kUnknown && tables_.nodes[frame.node].kind == SchemaNode::Kind::kScalar &&
            tables_.dfa.accepts(frame.state);
   }
+  // Of a frame that is one; else nullptr.
+  const SchemaNode* node(const SchemaFrame& frame) const {
+    return frame.node < kUnknown ? &tables_.nodes[frame.node] : nullptr;
+  }
+  const DfaPool& dfa() const { return tables_.dfa; }
   const Link& link(std::uint32_t stack) const { return links_[stack]; }
   SchemaConfig popped(std::uint32_t stack) const {
     return {links_[stack].frame, links_[stack].parent};
@@ -75,15 +80,19 @@ class SchemaMachine final {
   void reset_reach() { reach_ = 0; }
   std::uint32_t reach() const { return reach_; }
 
-  // The string that a frame is inside of, a property name included; nullptr when in none or not
-  // between two characters.
+  // The string that a frame is inside of and between two characters of, where any character may
+  // follow: a property name included, if others than the declared ones are allowed.
   struct OpenString {
     bool open = false;
+    std::uint32_t key = kNoValue;  // the beginning of declared names that it is so far, in `keys`
     StringSpelling spelling = StringSpelling::kFree;
     std::uint32_t min_left = 0;  // characters that have to come
     std::uint32_t max_left = kNoLimit;
   };
-  OpenString open_string(const SchemaFrame& frame) const;
+  OpenString open_string(const SchemaConfig& config);
+  // `config`, which is within a property name, within another one.
+  static SchemaConfig within_key(const SchemaConfig& config, std::uint32_t key);
+  SchemaConfig within_other_name(const SchemaConfig& config) const;
   // What its closing quote makes of `config`, after `characters` more.
   void close_string(const SchemaConfig& config, std::uint32_t characters,
                     std::vector<SchemaConfig>& out);

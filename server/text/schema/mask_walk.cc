@@ -15,6 +15,27 @@ void MaskWalk::look(std::size_t first, std::uint32_t node, Found& found) {
   }
 }
 
+// One state a level instead of a set of configurations: several times faster, and patterns like .*
+// reach most of the trie.
+void MaskWalk::walk_scalar(const DfaPool& dfa, std::uint32_t state, Found& found) const {
+  std::vector<std::uint32_t> states{state};
+  if (dfa.accepts(state)) found.escapes.push_back(0);
+  for (std::uint32_t node = 1; node < trie_.num_nodes();) {
+    const std::uint32_t depth = trie_.depth(node);
+    const std::uint32_t next = dfa.next(states[depth - 1], trie_.byte(node));
+    if (next == DfaPool::kNone) {
+      node = trie_.end(node);
+      continue;
+    }
+    if (states.size() <= depth) states.resize(depth + 1);
+    states[depth] = next;
+    const std::span<const TokenId> tokens = trie_.tokens(node);
+    found.tokens.insert(found.tokens.end(), tokens.begin(), tokens.end());
+    if (dfa.accepts(next) && trie_.end(node) > node + 1) found.escapes.push_back(node);
+    ++node;
+  }
+}
+
 void MaskWalk::walk(const std::vector<SchemaConfig>& configs, std::uint32_t node, Found& found) {
   const std::uint32_t base = trie_.depth(node);
   const std::size_t arena = machine_.arena();

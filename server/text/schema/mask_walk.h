@@ -26,6 +26,8 @@ class MaskWalk final {
     std::vector<std::uint32_t> escapes;  // empty unless the bottom is unknown
   };
 
+  // What a scalar in `state` of `dfa` takes by itself; over the whole trie.
+  void walk_scalar(const DfaPool& dfa, std::uint32_t state, Found& found) const;
   // Appends what begins in `configs` after the bytes of `node`.
   void walk(const std::vector<SchemaConfig>& configs, std::uint32_t node, Found& found);
 

@@ -11,6 +11,7 @@
 
 #include "server/text/schema/number_dfa.h"
 #include "server/text/schema/pattern_dfa.h"
+#include "server/text/schema/schema_keywords.h"
 #include "server/text/schema/schema_merge.h"
 #include "server/text/schema/table_finisher.h"
 
@@ -23,101 +24,6 @@ using NodeKind = SchemaNode::Kind;
 
 constexpr std::size_t kMaxMergedParts = 200000;  // members and items of merged schemas
 constexpr int kMaxReferences = 64;               // followed one after the other
-constexpr std::size_t kMaxPath = 200;            // of an error message
-
-enum TypeBit : unsigned {
-  kNullType = 1,
-  kBooleanType = 2,
-  kIntegerType = 4,
-  kNumberType = 8,
-  kStringType = 16,
-  kArrayType = 32,
-  kObjectType = 64,
-  kAllTypes = 127,
-};
-
-struct Keyword {
-  std::string_view name;
-  unsigned implies;  // the types it speaks of
-};
-constexpr Keyword kKeywords[] = {
-    {"type", 0},
-    {"enum", 0},
-    {"const", 0},
-    {"nullable", 0},
-    {"anyOf", 0},
-    {"oneOf", 0},
-    {"allOf", 0},
-    {"$ref", 0},
-    {"properties", kObjectType},
-    {"required", kObjectType},
-    {"additionalProperties", kObjectType},
-    {"unevaluatedProperties", kObjectType},
-    {"items", kArrayType},
-    {"prefixItems", kArrayType},
-    {"minItems", kArrayType},
-    {"maxItems", kArrayType},
-    {"uniqueItems", kArrayType},
-    {"minLength", kStringType},
-    {"maxLength", kStringType},
-    {"pattern", kStringType},
-    {"format", kStringType},
-    {"minimum", kNumberType},
-    {"maximum", kNumberType},
-    {"exclusiveMinimum", kNumberType},
-    {"exclusiveMaximum", kNumberType},
-};
-
-unsigned type_bit(std::string_view name) {
-  static constexpr std::pair<std::string_view, unsigned> kTypes[] = {
-      {"null", kNullType},     {"boolean", kBooleanType}, {"integer", kIntegerType},
-      {"number", kNumberType}, {"string", kStringType},   {"array", kArrayType},
-      {"object", kObjectType}};
-  for (const auto& [type, bit] : kTypes) {
-    if (type == name) return bit;
-  }
-  return 0;
-}
-
-unsigned type_of(const SchemaValue& value) {
-  switch (value.kind) {
-    case Kind::kNull:
-      return kNullType;
-    case Kind::kBool:
-      return kBooleanType;
-    case Kind::kNumber:
-      return value.text.find_first_of(".eE") == std::string::npos ? kIntegerType | kNumberType
-                                                                  : kNumberType;
-    case Kind::kString:
-      return kStringType;
-    case Kind::kArray:
-      return kArrayType;
-    case Kind::kObject:
-      return kObjectType;
-  }
-  return 0;
-}
-
-std::size_t parts_of(const SchemaValue& value) {
-  std::size_t parts = 1;
-  for (const SchemaValue& child : value.children) parts += parts_of(child);
-  return parts;
-}
-
-std::string child_path(const std::string& path, std::string_view token) {
-  if (path.size() > kMaxPath) return path;
-  std::string out = path + "/";
-  for (const char c : token.substr(0, kMaxPath)) {
-    if (c == '~') {
-      out += "~0";
-    } else if (c == '/') {
-      out += "~1";
-    } else {
-      out += c;
-    }
-  }
-  return out;
-}
 
 class Compiler {
  public:
@@ -265,10 +171,11 @@ class Compiler {
       const std::string& key = work.schema->keys[i];
       if (is_annotation(key)) continue;
       const SchemaValue& argument = work.schema->children[i];
-      const auto known = std::find_if(std::begin(kKeywords), std::end(kKeywords),
-                                      [&key](const Keyword& k) { return k.name == key; });
+      const auto keywords = schema_keywords();
+      const bool known = std::any_of(keywords.begin(), keywords.end(),
+                                     [&key](const SchemaKeyword& k) { return k.name == key; });
       const bool must_be_false = key == "uniqueItems" || key == "unevaluatedProperties";
-      if (known == std::end(kKeywords)) {
+      if (!known) {
         return refuse(child_path(work.path, key), "this keyword is not supported");
       }
       if (must_be_false && (!argument.is(Kind::kBool) || argument.boolean)) {
@@ -335,7 +242,7 @@ class Compiler {
     unsigned types = 0;
     const SchemaValue* type = work.schema->find("type");
     if (type == nullptr) {
-      for (const Keyword& keyword : kKeywords) {
+      for (const SchemaKeyword& keyword : schema_keywords()) {
         if (work.schema->find(keyword.name) != nullptr) types |= keyword.implies;
       }
       return types == 0 ? kAllTypes : types;

@@ -1,7 +1,6 @@
 #include "server/text/schema/vocabulary_trie.h"
 
 #include <algorithm>
-#include <numeric>
 
 namespace latentd {
 
@@ -28,13 +27,27 @@ std::shared_ptr<const VocabularyTrie> VocabularyTrie::build(
 }
 
 void VocabularyTrie::add_nodes(std::span<const std::string_view> tokens) {
-  std::vector<TokenId> order(tokens.size());
-  std::iota(order.begin(), order.end(), 0);
-  std::erase_if(order, [&](TokenId id) { return tokens[static_cast<std::size_t>(id)].empty(); });
-  std::sort(order.begin(), order.end(), [&](TokenId a, TokenId b) {
-    const auto& x = tokens[static_cast<std::size_t>(a)];
-    const auto& y = tokens[static_cast<std::size_t>(b)];
-    return x != y ? x < y : a < b;
+  // Sorted by the first eight bytes, which settles nearly all, then by the whole.
+  struct Entry {
+    std::uint64_t beginning;
+    TokenId id;
+  };
+  std::vector<Entry> order;
+  order.reserve(tokens.size());
+  for (std::size_t i = 0; i < tokens.size(); ++i) {
+    if (tokens[i].empty()) continue;
+    std::uint64_t beginning = 0;
+    for (std::size_t k = 0; k < 8; ++k) {
+      const auto byte = k < tokens[i].size() ? static_cast<std::uint8_t>(tokens[i][k]) : 0;
+      beginning = beginning << 8 | static_cast<std::uint64_t>(byte);
+    }
+    order.push_back({beginning, static_cast<TokenId>(i)});
+  }
+  std::sort(order.begin(), order.end(), [&](const Entry& a, const Entry& b) {
+    if (a.beginning != b.beginning) return a.beginning < b.beginning;
+    const std::string_view x = tokens[static_cast<std::size_t>(a.id)];
+    const std::string_view y = tokens[static_cast<std::size_t>(b.id)];
+    return x != y ? x < y : a.id < b.id;
   });
   nodes_.push_back({0, 0, 0});
   bytes_.push_back(0);
@@ -46,7 +59,7 @@ void VocabularyTrie::add_nodes(std::span<const std::string_view> tokens) {
       path.pop_back();
     }
   };
-  for (const TokenId id : order) {
+  for (const auto& [beginning, id] : order) {
     const std::string_view token = tokens[static_cast<std::size_t>(id)];
     const auto differ = std::mismatch(token.begin(), token.end(), before.begin(), before.end());
     const auto shared = static_cast<std::size_t>(differ.first - token.begin());
@@ -68,36 +81,44 @@ VocabularyTrie::Strings VocabularyTrie::read_strings(StringSpelling spelling) co
   struct Level {
     StringState state = StringState::kBody;
     std::uint32_t characters = 0;
+    std::uint32_t node = 0;
   };
   const StringTable& table = string_table(spelling);
   Strings out;
   out.words.assign((text_end_.size() + 31) / 32, 0);
-  std::vector<std::pair<std::uint32_t, TokenId>> inside;
+  std::vector<std::vector<TokenId>> inside;  // by characters
   std::vector<Level> levels{{}};
   for (std::uint32_t node = 1; node < num_nodes();) {
     levels.resize(depth(node));
     const Level& above = levels.back();
     const std::uint8_t next = table[static_cast<std::size_t>(above.state)][byte(node)];
     if (next >= kStringClose) {
-      if (next == kStringClose) out.closes.push_back({node, above.characters});
+      if (next == kStringClose) out.closes.push_back({node, above.node, above.characters});
       node = end(node);
       continue;
     }
     const Level level{static_cast<StringState>(next),
-                      above.characters + (above.state == StringState::kBody ? 1 : 0)};
+                      above.characters + (above.state == StringState::kBody ? 1 : 0), node};
+    if (inside.size() <= level.characters) inside.resize(level.characters + 1);
     for (const TokenId token : tokens(node)) {
-      inside.emplace_back(level.characters, token);
+      inside[level.characters].push_back(token);
       out.words[static_cast<std::size_t>(token) / 32] |= 1U << (token % 32);
     }
     levels.push_back(level);
     ++node;
   }
-  std::sort(inside.begin(), inside.end());
-  for (const auto& [characters, token] : inside) {
-    out.inside.push_back(token);
-    out.characters.push_back(characters);
+  for (std::uint32_t characters = 0; characters < inside.size(); ++characters) {
+    out.inside.insert(out.inside.end(), inside[characters].begin(), inside[characters].end());
+    out.characters.resize(out.inside.size(), characters);
   }
   return out;
+}
+
+std::uint32_t VocabularyTrie::child(std::uint32_t node, std::uint8_t byte) const {
+  for (std::uint32_t at = node + 1; at < end(node); at = end(at)) {
+    if (bytes_[at] == byte) return at;
+  }
+  return 0;
 }
 
 std::string_view VocabularyTrie::token_bytes(TokenId token) const {

@@ -39,6 +39,9 @@ class VocabularyTrie final {
     return std::span(tokens_).subspan(first, last - first);
   }
 
+  // The node below `node` by `byte`, or 0 (the root is below none).
+  std::uint32_t child(std::uint32_t node, std::uint8_t byte) const;
+
   // Empty for what is not in the trie.
   std::string_view token_bytes(TokenId token) const;
 
@@ -46,6 +49,7 @@ class VocabularyTrie final {
   struct Strings {
     struct Close {
       std::uint32_t node;        // whose byte is the closing quote
+      std::uint32_t parent;      // of `node`
       std::uint32_t characters;  // before it
     };
     std::vector<std::uint32_t> words;       // bit of each token that stays inside

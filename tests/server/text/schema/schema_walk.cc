@@ -3,8 +3,7 @@
 //   schema_walk TOKENIZER.json < commands
 //   walk SEED MAX_TOKENS SCHEMA   -> text that random allowed tokens made | refused MESSAGE | long
 //   admit SEED SCHEMA \t DOCUMENT -> yes | no | refused MESSAGE   (one line of JSON each)
-//   time SCHEMA \t DOCUMENT       -> milliseconds: the first mask, the largest, the median, and the
-//                                    same when the document is read a second time
+//   time SCHEMA \t DOCUMENT       -> milliseconds of its masks, for two new constraints
 // The document is cut at random into tokens of the vocabulary ("time": as the tokenizer does).
 
 #include <algorithm>
@@ -130,8 +129,6 @@ class Answerer {
                    const std::string& document) {
     const std::vector<TokenId> tokens = tokenizer_.encode(document, false);
     const std::vector<double> cold = times(constraint, tokens);
-    // The same constraint again, its caches warm: a list of the document twice would need another
-    // schema, so a document with many like parts shows it.
     const auto again = make_json_constraint(program, trie_, {eos_});
     const std::vector<double> second = times(*again, tokens);
     const auto line = [](std::vector<double> ms) {
