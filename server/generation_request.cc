@@ -50,6 +50,19 @@ Status check_sampling(const GenerationRequest& request, const ServingModel& mode
   return ok_status();
 }
 
+Status check_allowed(const GenerationRequest& request, const ServingModel& model) {
+  if (!request.allowed_token_ids) return ok_status();
+  const std::size_t count = request.allowed_token_ids->size();
+  if (count == 0 || count > kMaxAllowedTokens) {
+    return invalid_argument("allowed_token_ids",
+                            fmt::format("must be 1 to {} ids, got {}", kMaxAllowedTokens, count));
+  }
+  for (const TokenId token : *request.allowed_token_ids) {
+    LATENTD_RETURN_IF_ERROR(check_token("allowed_token_ids", token, model));
+  }
+  return ok_status();
+}
+
 Status check_stopping(const GenerationRequest& request, const ServingModel& model) {
   if (request.max_tokens && *request.max_tokens < 0) {
     return invalid_argument("max_tokens",
@@ -121,7 +134,7 @@ Result<PreparedGeneration::Input> prepare_input(const GenerationRequest& request
   if (const auto* text = std::get_if<std::string>(&prompt)) {
     const std::size_t fewest = text->size() / model.longest_token_bytes;
     if (fewest > context) return too_long(model, "at least ", fewest, wanted);
-    input.tokens = model.tokenizer->encode(*text, /*add_special_tokens=*/true);
+    input.tokens = model.tokenizer->encode(*text, request.add_special_tokens);
     if (input.tokens.empty()) return invalid_argument("prompt", "must have at least one token");
     // A tokenizer that knows more ids than the model has logits would index past the embedding.
     for (const TokenId token : input.tokens) {
@@ -155,6 +168,7 @@ SamplingParams sampling_of(const GenerationRequest& request, const GenerationDef
   for (const auto& [token, bias] : request.logit_bias) {
     sampling.logit_bias.emplace_back(token, to_float(bias));
   }
+  if (request.allowed_token_ids) sampling.allowed_tokens = *request.allowed_token_ids;
   sampling.num_top_logprobs = request.logprobs;
   return sampling;
 }
@@ -170,6 +184,7 @@ Status validate(const GenerationRequest& request, const ServingModel& model) {
   LATENTD_RETURN_IF_ERROR(check_prompts(request, model));
   LATENTD_RETURN_IF_ERROR(check_stopping(request, model));
   LATENTD_RETURN_IF_ERROR(check_sampling(request, model));
+  LATENTD_RETURN_IF_ERROR(check_allowed(request, model));
   return check_range("logprobs", std::max(request.logprobs, 0), 0, kMaxLogprobs);
 }
 

@@ -31,6 +31,7 @@ inline constexpr int kMaxStopStrings = 16;
 inline constexpr int kMaxStopBytes = 256;
 inline constexpr int kMaxStopTokens = 128;
 inline constexpr int kMaxLogitBias = 300;
+inline constexpr int kMaxAllowedTokens = 4096;
 inline constexpr int kMaxLogprobs = 20;
 
 // A text, or token ids that are taken as they are.
@@ -39,6 +40,7 @@ using Prompt = std::variant<std::string, std::vector<TokenId>>;
 struct GenerationRequest {
   std::string model;  // empty: the one that is served
   std::vector<Prompt> prompts;
+  bool add_special_tokens = true;  // around texts, as tokenizer.json says
   int n = 1;
 
   std::optional<int> max_tokens;
@@ -58,6 +60,7 @@ struct GenerationRequest {
   double frequency_penalty = 0.0;
   std::optional<std::uint64_t> seed;
   std::vector<std::pair<TokenId, double>> logit_bias;
+  std::optional<std::vector<TokenId>> allowed_token_ids;  // no other is drawn
 
   int logprobs = -1;  // -1: none
   bool prompt_logprobs = false;

@@ -1,8 +1,7 @@
 // CompletionRequest: the body of POST /v1/completions.
 //
-// Fields as in OpenAI's API, and those that vLLM adds: top_k, min_p, repetition_penalty,
-// stop_token_ids, min_tokens, ignore_eos, include_stop_str_in_output, skip_special_tokens,
-// return_token_ids, priority. Unknown fields are tolerated; best_of and suffix are refused.
+// Fields as in generation_fields.h, and prompt, echo and logprobs. Unknown fields are tolerated;
+// best_of and suffix are refused.
 //
 // Contract: plain values; parse_completion is pure. It checks types; validate checks the rest.
 #pragma once
@@ -10,16 +9,14 @@
 #include <string_view>
 
 #include "base/result.h"
-#include "server/generation_request.h"
+#include "server/http/generation_fields.h"
 
 namespace latentd {
 
 struct CompletionRequest {
   GenerationRequest generation;
-  bool stream = false;
-  bool include_usage = false;
+  OutputFields output;
   bool echo = false;
-  bool return_token_ids = false;
 };
 
 // Errors: kInvalidArgument, naming the field unless the JSON itself is broken.

@@ -1,76 +1,14 @@
 #include "server/http/completion_response.h"
 
 #include <algorithm>
-#include <chrono>
-#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "server/characters.h"
+#include "server/http/response_json.h"
 #include "server/text/detokenizer.h"
-#include "server/text/utf8.h"
 
 namespace latentd {
 namespace {
-
-using OrderedJson = nlohmann::ordered_json;
-
-std::string dump(const OrderedJson& json) {
-  return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
-}
-
-std::int64_t unix_now() {
-  return std::chrono::duration_cast<std::chrono::seconds>(
-             std::chrono::system_clock::now().time_since_epoch())
-      .count();
-}
-
-// A token as text; one that is not, as OpenAI writes it.
-std::string token_string(const Tokenizer& tokenizer, TokenId token) {
-  const std::string_view bytes = tokenizer.token_bytes(token);
-  if (utf8::valid(bytes)) return std::string(bytes);
-  constexpr char kHex[] = "0123456789abcdef";
-  std::string out = "bytes:";
-  for (const char c : bytes) {
-    const auto byte = static_cast<unsigned char>(c);
-    out += {'\\', 'x', kHex[byte >> 4], kHex[byte & 15]};
-  }
-  return out;
-}
-
-// JSON has no infinities; OpenAI's floor is -9999.
-float clamp_logprob(float value) {
-  return std::isfinite(value) ? std::max(value, -9999.0F) : -9999.0F;
-}
-
-OrderedJson finish_reason(const std::optional<Finish>& finish) {
-  if (!finish) return nullptr;
-  switch (finish->kind) {
-    case FinishKind::kStop:
-      return "stop";
-    case FinishKind::kLength:
-      return "length";
-    case FinishKind::kCancelled:
-      return "cancelled";
-  }
-  return nullptr;
-}
-
-// What ended the choice, if it was something that the client asked for: as vLLM has it.
-OrderedJson stop_reason(const std::optional<Finish>& finish) {
-  if (!finish) return nullptr;
-  if (!finish->stop_string.empty()) return finish->stop_string;
-  if (finish->stop_token >= 0) return finish->stop_token;
-  return nullptr;
-}
-
-OrderedJson usage_json(const Usage& usage) {
-  OrderedJson json;
-  json["prompt_tokens"] = usage.prompt_tokens;
-  json["completion_tokens"] = usage.completion_tokens;
-  json["total_tokens"] = usage.prompt_tokens + usage.completion_tokens;
-  json["prompt_tokens_details"] = {{"cached_tokens", usage.cached_tokens}};
-  return json;
-}
 
 // The legacy logprobs object as it grows, four lists of one length.
 class LegacyLogprobs final {
@@ -116,36 +54,25 @@ class LegacyLogprobs final {
   OrderedJson offsets_ = OrderedJson::array();
 };
 
-OrderedJson ids_of(const std::vector<TokenPiece>& pieces) {
-  OrderedJson ids = OrderedJson::array();
-  for (const TokenPiece& piece : pieces) ids.push_back(piece.token.token);
-  return ids;
-}
-
 }  // namespace
 
 struct CompletionResponse::Chunk {
   OrderedJson json;
 };
 
-void append_sse(std::string& out, std::string_view json) {
-  out += "data: ";
-  out += json;
-  out += "\n\n";
-}
-
 CompletionResponse::CompletionResponse(const CompletionRequest& request,
                                        const PreparedGeneration& prepared,
                                        const ServingModel& model, std::string id)
     : model_(model),
       id_(std::move(id)),
-      stream_(request.stream),
-      include_usage_(request.include_usage),
+      stream_(request.output.stream),
+      include_usage_(request.output.include_usage),
+      continuous_usage_(request.output.continuous_usage),
       echo_(request.echo),
-      return_token_ids_(request.return_token_ids),
+      return_token_ids_(request.output.return_token_ids),
       logprobs_(prepared.request.logprobs >= 0),
       skip_special_tokens_(prepared.request.skip_special_tokens),
-      created_(unix_now()) {
+      created_(unix_seconds_now()) {
   for (std::size_t i = 0; i < prepared.inputs.size(); ++i) {
     add_prompt(prepared.request.prompts[i], prepared.inputs[i].tokens);
   }
@@ -217,10 +144,10 @@ CompletionResponse::Chunk CompletionResponse::render(Choice& choice) const {
     for (const TokenPiece& piece : delta.tokens) logprobs.add(piece, base + piece.text_offset);
     json["logprobs"] = logprobs.take();
   }
-  json["finish_reason"] = finish_reason(delta.finish);
-  json["stop_reason"] = stop_reason(delta.finish);
+  json["finish_reason"] = finish_reason_json(delta.finish);
+  json["stop_reason"] = stop_reason_json(delta.finish);
   if (return_token_ids_) {
-    json["token_ids"] = ids_of(delta.tokens);
+    json["token_ids"] = ids_json(delta.tokens);
     json["prompt_token_ids"] = nullptr;
     if (!choice.begun) json["prompt_token_ids"] = prompt.tokens;
   }
@@ -247,6 +174,7 @@ void CompletionResponse::append_events(const GenerationUpdate& update, std::stri
     if (!is_due(choice)) continue;
     OrderedJson json = event(OrderedJson::array({std::move(render(choice).json)}));
     if (include_usage_) json["usage"] = nullptr;
+    if (continuous_usage_) json["usage"] = usage_json(update.usage);
     append_sse(out, dump(json));
   }
   if (!update.done) return;

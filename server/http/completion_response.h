@@ -9,32 +9,23 @@
 #pragma once
 
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "server/generation.h"
 #include "server/http/completion_request.h"
+#include "server/http/response.h"
 
 namespace latentd {
 
-// `data: {json}\n\n`
-void append_sse(std::string& out, std::string_view json);
-inline constexpr std::string_view kSseDone = "data: [DONE]\n\n";
-inline constexpr std::string_view kSseKeepAlive = ": keep-alive\n\n";
-
-class CompletionResponse final {
+class CompletionResponse final : public Response {
  public:
   CompletionResponse(const CompletionRequest& request, const PreparedGeneration& prepared,
                      const ServingModel& model, std::string id);
 
-  bool streams() const { return stream_; }
-
-  // Streaming: appends the events that `update` makes, the last of them and [DONE] included.
-  void append_events(const GenerationUpdate& update, std::string& out);
-
-  // Not streaming: collect every update, then take the body.
-  void collect(GenerationUpdate update);
-  std::string body();
+  bool streams() const override { return stream_; }
+  void append_events(const GenerationUpdate& update, std::string& out) override;
+  void collect(GenerationUpdate update) override;
+  std::string body() override;
 
  private:
   struct PromptText {
@@ -59,6 +50,7 @@ class CompletionResponse final {
   const std::string id_;
   const bool stream_;
   const bool include_usage_;
+  const bool continuous_usage_;
   const bool echo_;
   const bool return_token_ids_;
   const bool logprobs_;

@@ -49,8 +49,8 @@ TEST(CompletionRequest, ReadsEveryField) {
   EXPECT_TRUE(generation.include_stop_in_output);
   EXPECT_FALSE(generation.skip_special_tokens);
   EXPECT_EQ(generation.priority, 4);
-  EXPECT_TRUE(request.stream && request.include_usage && request.echo);
-  EXPECT_TRUE(request.return_token_ids);
+  EXPECT_TRUE(request.output.stream && request.output.include_usage && request.echo);
+  EXPECT_TRUE(request.output.return_token_ids);
 }
 
 TEST(CompletionRequest, NullIsAsGoodAsAbsent) {

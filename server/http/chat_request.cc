@@ -1,0 +1,173 @@
+#include "server/http/chat_request.h"
+
+#include <algorithm>
+#include <array>
+#include <nlohmann/json.hpp>
+
+#include "server/http/chat_messages.h"
+#include "server/http/json_value.h"
+
+namespace latentd {
+namespace {
+
+constexpr RefusedField kRefused[] = {
+    {"functions", "is not supported: use tools"},
+    {"function_call", "is not supported: use tool_choice"},
+    {"chat_template", "is not supported: the model's own is used"},
+    {"audio", "is not supported: the model writes text alone"},
+    {"web_search_options", "is not supported: nothing is fetched"},
+    {"prompt_logprobs", "is not supported here: use echo and logprobs of /v1/completions"},
+    {"echo", "is not supported here: use /v1/completions"},
+    {"best_of", "is not supported: use n"},
+};
+
+// Names of the template's context that have fields of their own.
+constexpr std::array<std::string_view, 5> kReservedNames = {
+    "messages", "tools", "documents", "add_generation_prompt", "continue_final_message"};
+
+void read_lengths(JsonFields& fields, ChatRequest& request) {
+  std::optional<int> newer;
+  fields.read("max_completion_tokens", newer);
+  if (!newer) return;
+  request.generation.max_tokens = newer;
+  request.spelled_max_completion_tokens = true;
+}
+
+void read_logprobs(JsonFields& fields, GenerationRequest& generation) {
+  bool wanted = false;
+  int top = 0;
+  fields.read("logprobs", wanted);
+  fields.read("top_logprobs", top);
+  if (top < 0 || top > kMaxLogprobs) {
+    return fields.fault("top_logprobs", "must be between 0 and " + std::to_string(kMaxLogprobs) +
+                                            ", got " + std::to_string(top));
+  }
+  if (top > 0 && !wanted) return fields.fault("top_logprobs", "needs logprobs to be true");
+  if (wanted) generation.logprobs = top;
+}
+
+// True when the model may call tools.
+bool read_tool_choice(JsonFields& fields) {
+  const Json* choice = fields.find("tool_choice");
+  if (choice == nullptr) return true;
+  if (*choice == "none") return false;
+  if (*choice == "auto") return true;
+  const bool forced = *choice == "required" || choice->is_object();
+  fields.fault("tool_choice", forced ? "forced calls are not supported: use auto or none"
+                                     : "must be none or auto");
+  return false;
+}
+
+void read_modalities(JsonFields& fields) {
+  const Json* modalities = fields.find("modalities");
+  if (modalities == nullptr || *modalities == Json::array({"text"})) return;
+  fields.fault("modalities", "must be [\"text\"]: the model writes text alone");
+}
+
+void read_response_format(JsonFields& fields) {
+  const Json* format = fields.find("response_format");
+  if (format == nullptr) return;
+  const auto type = format->is_object() ? format->find("type") : format->end();
+  if (type == format->end() || !type->is_string()) {
+    return fields.fault("response_format", "must be an object with a type");
+  }
+  if (*type == "text") return;
+  fields.fault("response_format", *type == "json_object" || *type == "json_schema"
+                                      ? "only text is supported by this version"
+                                      : "type must be text, json_object or json_schema");
+}
+
+Status read_kwargs(const jinja::Value& kwargs, ChatPrompt& prompt) {
+  if (kwargs.is_undefined() || kwargs.is(jinja::Kind::kNone)) return ok_status();
+  if (!kwargs.is(jinja::Kind::kMap)) {
+    return invalid_argument("chat_template_kwargs", "must be an object");
+  }
+  for (const auto& [key, value] : kwargs.map().entries()) {
+    const std::string name(key.bytes());
+    if (std::ranges::find(kReservedNames, name) != kReservedNames.end()) {
+      return invalid_argument("chat_template_kwargs",
+                              "must not contain " + name + ": it is a field of its own");
+    }
+    prompt.more.emplace_back(name, value);
+  }
+  return ok_status();
+}
+
+// A field's name as this route's clients know it.
+std::string chat_spelling(const std::string& field, const ChatRequest& request) {
+  if (field == "prompt") return "messages";
+  if (field == "logprobs") return "top_logprobs";
+  if (field == "max_tokens" && request.spelled_max_completion_tokens) {
+    return "max_completion_tokens";
+  }
+  return field;
+}
+
+}  // namespace
+
+Result<ChatPrompt> read_chat_prompt(JsonFields& fields, std::string_view text) {
+  ChatPrompt prompt;
+  fields.read("add_generation_prompt", prompt.add_generation_prompt);
+  fields.read("continue_final_message", prompt.continue_final_message);
+  LATENTD_RETURN_IF_ERROR(fields.status());
+  if (prompt.add_generation_prompt && prompt.continue_final_message) {
+    return invalid_argument("continue_final_message", "needs add_generation_prompt to be false");
+  }
+  const jinja::Value body = value_of_json(text);
+  const auto member = [&body](std::string_view name) {
+    const jinja::Value* value = body.map().find(name);
+    return value == nullptr ? jinja::Value::none() : *value;
+  };
+  LATENTD_RETURN_IF_ERROR(read_messages(member("messages"), prompt));
+  LATENTD_RETURN_IF_ERROR(read_tools(member("tools"), prompt));
+  LATENTD_RETURN_IF_ERROR(read_kwargs(member("chat_template_kwargs"), prompt));
+  prompt.documents = member("documents");
+  return prompt;
+}
+
+Result<ChatRequest> parse_chat(std::string_view body) {
+  LATENTD_ASSIGN_OR_RETURN(const Json json, parse_json(body));
+  if (!json.is_object()) {
+    return Status(StatusCode::kInvalidArgument, "the body must be a JSON object");
+  }
+  ChatRequest request;
+  JsonFields fields(json);
+  request.generation.add_special_tokens = false;  // the template has them
+  read_generation_fields(fields, request.generation);
+  read_output_fields(fields, request.output);
+  read_lengths(fields, request);
+  read_logprobs(fields, request.generation);
+  const bool may_call = read_tool_choice(fields);
+  read_modalities(fields);
+  read_response_format(fields);
+  check_refused(fields, kRefusedEverywhere);
+  check_refused(fields, kRefused);
+  LATENTD_RETURN_IF_ERROR(fields.status());
+  LATENTD_ASSIGN_OR_RETURN(request.prompt, read_chat_prompt(fields, body));
+  if (!may_call) request.prompt.tools = jinja::Value::none();
+  return request;
+}
+
+Result<std::string> render_prompt(const ChatPrompt& prompt, const ServingModel& model) {
+  if (model.chat == nullptr) return invalid_argument("messages", model.why_no_chat);
+  return model.chat->render(prompt);
+}
+
+Result<PreparedGeneration> prepare_chat(const ChatRequest& request, const ServingModel& model) {
+  GenerationRequest generation = request.generation;
+  generation.default_max_tokens = model.default_max_tokens;
+  // Rendering is the work of a prompt: what is wrong without one is told first.
+  generation.prompts = {std::vector<TokenId>{0}};
+  const auto spelled = [&request](const Status& status) {
+    return Status(status.code(), status.message())
+        .with_field(chat_spelling(status.field(), request));
+  };
+  if (Status status = validate(generation, model); !status.ok()) return spelled(status);
+  LATENTD_ASSIGN_OR_RETURN(std::string text, render_prompt(request.prompt, model));
+  generation.prompts = {std::move(text)};
+  auto prepared = prepare(std::move(generation), model);
+  if (!prepared.ok()) return spelled(prepared.status());
+  return prepared;
+}
+
+}  // namespace latentd

@@ -1,0 +1,176 @@
+#include "server/http/chat_response.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "server/http/response_json.h"
+
+namespace latentd {
+namespace {
+
+OrderedJson logprob_json(const Tokenizer& tokenizer, const TokenLogprob& token) {
+  OrderedJson json;
+  json["token"] = token_string(tokenizer, token.token);
+  json["logprob"] = clamp_logprob(token.logprob);
+  OrderedJson bytes = OrderedJson::array();
+  for (const char c : tokenizer.token_bytes(token.token)) {
+    bytes.push_back(static_cast<unsigned char>(c));
+  }
+  json["bytes"] = std::move(bytes);
+  return json;
+}
+
+}  // namespace
+
+ChatResponse::ChatResponse(const ChatRequest& request, const PreparedGeneration& prepared,
+                           const ServingModel& model, std::string id)
+    : model_(model),
+      id_(std::move(id)),
+      output_(request.output),
+      logprobs_(prepared.request.logprobs >= 0),
+      created_(unix_seconds_now()),
+      choices_(static_cast<std::size_t>(prepared.num_choices())) {
+  if (output_.return_token_ids) prompt_tokens_ = prepared.inputs.front().tokens;
+  if (model.chat == nullptr || !model.chat->reasons()) return;
+  const auto& prompt = std::get<std::string>(prepared.request.prompts.front());
+  for (Choice& choice : choices_) choice.splitter.emplace(prompt);
+}
+
+ChatResponse::Choice& ChatResponse::merge(const ChoiceDelta& delta) {
+  Choice& choice = choices_[static_cast<std::size_t>(delta.choice)];
+  const auto add = [&choice](const ThoughtSplitter::Parts& parts) {
+    choice.thoughts += parts.thoughts;
+    choice.answer += parts.answer;
+  };
+  if (choice.splitter) {
+    add(choice.splitter->push(delta.text));
+    if (delta.finish) add(choice.splitter->finish());
+  } else {
+    choice.answer += delta.text;
+  }
+  choice.tokens.insert(choice.tokens.end(), delta.tokens.begin(), delta.tokens.end());
+  if (delta.finish) choice.finish = delta.finish;
+  return choice;
+}
+
+OrderedJson ChatResponse::logprobs_of(const std::vector<TokenPiece>& tokens) const {
+  if (!logprobs_) return nullptr;
+  OrderedJson content = OrderedJson::array();
+  for (const TokenPiece& piece : tokens) {
+    OrderedJson token = logprob_json(*model_.tokenizer, piece.token);
+    OrderedJson top = OrderedJson::array();
+    for (const TokenLogprob& entry : piece.top) {
+      top.push_back(logprob_json(*model_.tokenizer, entry));
+    }
+    token["top_logprobs"] = std::move(top);
+    content.push_back(std::move(token));
+  }
+  return {{"content", std::move(content)}, {"refusal", nullptr}};
+}
+
+OrderedJson ChatResponse::head(const char* object) const {
+  OrderedJson json;
+  json["id"] = id_;
+  json["object"] = object;
+  json["created"] = created_;
+  json["model"] = model_.name();
+  return json;
+}
+
+void ChatResponse::append_event(OrderedJson choice, const Usage& usage, std::string& out) const {
+  OrderedJson json = head("chat.completion.chunk");
+  json["choices"] = OrderedJson::array({std::move(choice)});
+  if (output_.continuous_usage) {
+    json["usage"] = usage_json(usage);
+  } else if (output_.include_usage) {
+    json["usage"] = nullptr;
+  }
+  append_sse(out, dump(json));
+}
+
+void ChatResponse::append_choice(int index, Choice& choice, const Usage& usage,
+                                 std::string& out) const {
+  const auto event = [index](OrderedJson delta) {
+    OrderedJson json;
+    json["index"] = index;
+    json["delta"] = std::move(delta);
+    json["logprobs"] = nullptr;
+    json["finish_reason"] = nullptr;
+    return json;
+  };
+  if (!std::exchange(choice.begun, true)) {
+    OrderedJson json = event({{"role", "assistant"}, {"content", ""}});
+    if (output_.return_token_ids) json["prompt_token_ids"] = prompt_tokens_;
+    append_event(std::move(json), usage, out);
+  }
+  const bool tokens_are_due = (logprobs_ || output_.return_token_ids) && !choice.tokens.empty();
+  if (!choice.thoughts.empty() || !choice.answer.empty() || tokens_are_due) {
+    OrderedJson delta = OrderedJson::object();
+    const bool answers = choice.thoughts.empty() || !choice.answer.empty();
+    if (!choice.thoughts.empty()) delta["reasoning_content"] = std::exchange(choice.thoughts, {});
+    if (answers) delta["content"] = std::exchange(choice.answer, {});
+    OrderedJson json = event(std::move(delta));
+    json["logprobs"] = logprobs_of(choice.tokens);
+    if (output_.return_token_ids) json["token_ids"] = ids_json(choice.tokens);
+    append_event(std::move(json), usage, out);
+  }
+  choice.tokens.clear();
+  if (!choice.finish) return;
+  OrderedJson json = event(OrderedJson::object());
+  json["finish_reason"] = finish_reason_json(choice.finish);
+  json["stop_reason"] = stop_reason_json(choice.finish);
+  append_event(std::move(json), usage, out);
+}
+
+void ChatResponse::append_events(const GenerationUpdate& update, std::string& out) {
+  for (const ChoiceDelta& delta : update.choices) {
+    append_choice(delta.choice, merge(delta), update.usage, out);
+  }
+  if (!update.done) return;
+  if (output_.include_usage) {
+    OrderedJson json = head("chat.completion.chunk");
+    json["choices"] = OrderedJson::array();
+    json["usage"] = usage_json(update.usage);
+    append_sse(out, dump(json));
+  }
+  out += kSseDone;
+}
+
+void ChatResponse::collect(GenerationUpdate update) {
+  for (const ChoiceDelta& delta : update.choices) merge(delta);
+  usage_ = update.usage;
+}
+
+OrderedJson ChatResponse::whole_choice(int index, const Choice& choice) const {
+  OrderedJson message;
+  message["role"] = "assistant";
+  message["content"] = choice.answer;
+  message["refusal"] = nullptr;
+  if (choice.splitter) {
+    message["reasoning_content"] = nullptr;
+    if (!choice.thoughts.empty()) message["reasoning_content"] = choice.thoughts;
+  }
+  OrderedJson json;
+  json["index"] = index;
+  json["message"] = std::move(message);
+  json["logprobs"] = logprobs_of(choice.tokens);
+  json["finish_reason"] = finish_reason_json(choice.finish);
+  json["stop_reason"] = stop_reason_json(choice.finish);
+  if (output_.return_token_ids) json["token_ids"] = ids_json(choice.tokens);
+  return json;
+}
+
+std::string ChatResponse::body() {
+  OrderedJson json = head("chat.completion");
+  OrderedJson choices = OrderedJson::array();
+  for (std::size_t i = 0; i < choices_.size(); ++i) {
+    choices.push_back(whole_choice(static_cast<int>(i), choices_[i]));
+  }
+  json["choices"] = std::move(choices);
+  json["usage"] = usage_json(usage_);
+  if (output_.return_token_ids) json["prompt_token_ids"] = prompt_tokens_;
+  return dump(json);
+}
+
+}  // namespace latentd

@@ -1,0 +1,40 @@
+// ThoughtSplitter: tells the thoughts of a model that thinks aloud, `<think> ... </think>`, from its
+// answer, wherever chunks begin and end.
+//
+// A text that does not begin with <think> (after white space) is an answer from its first character
+// on, unless the prompt has opened the thoughts already. Only the first pair counts; the marks
+// themselves are never shown. Thoughts that never close are thoughts to the end.
+//
+// Contract: one stream, one thread. All that push and finish returned is the whole text without its
+// marks.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace latentd {
+
+class ThoughtSplitter final {
+ public:
+  struct Parts {
+    std::string thoughts;
+    std::string answer;
+  };
+
+  // `prompt` is what the text goes on from: it may have opened or closed the thoughts.
+  explicit ThoughtSplitter(std::string_view prompt);
+
+  Parts push(std::string_view text);
+
+  // What was held back because it could have become a mark.
+  Parts finish();
+
+ private:
+  enum class State : std::uint8_t { kUndecided, kThinking, kAnswering };
+
+  State state_ = State::kUndecided;
+  std::string held_;
+};
+
+}  // namespace latentd
