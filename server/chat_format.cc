@@ -157,8 +157,8 @@ Result<std::string> ChatFormat::render(const ChatPrompt& chat) const {
     rendered = attempt(chat.messages_with_text_arguments);
   }
   if (!rendered.ok()) {
-    return invalid_argument("messages", "the model's chat template does not take them: " +
-                                            rendered.status().message());
+    return invalid_argument(
+        "messages", "the model's chat template does not take them: " + rendered.status().message());
   }
   if (chat.continue_final_message) {
     LATENTD_RETURN_IF_ERROR(cut_behind_final_message(chat.messages, *rendered));

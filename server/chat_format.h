@@ -24,8 +24,8 @@ namespace latentd {
 // A conversation, checked (server/http/chat_messages.h).
 struct ChatPrompt {
   jinja::Value messages;
-  // The same with the arguments of tool calls as JSON texts, for templates that want those; undefined
-  // when there are none.
+  // The same with the arguments of tool calls as JSON texts, for templates that want those;
+  // undefined when there are none.
   jinja::Value messages_with_text_arguments;
   jinja::Value tools = jinja::Value::none();
   jinja::Value documents = jinja::Value::none();

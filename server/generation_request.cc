@@ -17,13 +17,6 @@ Status check_range(std::string_view field, T value, T low, T high) {
                           fmt::format("must be between {} and {}, got {}", low, high, value));
 }
 
-Status check_token(std::string_view field, TokenId token, const ServingModel& model) {
-  if (token >= 0 && token < model.config.vocab_size) return ok_status();
-  return invalid_argument(std::string(field),
-                          fmt::format("token ids must be between 0 and {}, got {}",
-                                      model.config.vocab_size - 1, token));
-}
-
 Status check_sampling(const GenerationRequest& request, const ServingModel& model) {
   LATENTD_RETURN_IF_ERROR(check_range("temperature", request.temperature.value_or(1.0), 0.0, 2.0));
   const double top_p = request.top_p.value_or(1.0);
@@ -44,7 +37,7 @@ Status check_sampling(const GenerationRequest& request, const ServingModel& mode
                                                       request.logit_bias.size()));
   }
   for (const auto& [token, bias] : request.logit_bias) {
-    LATENTD_RETURN_IF_ERROR(check_token("logit_bias", token, model));
+    LATENTD_RETURN_IF_ERROR(check_token_id("logit_bias", token, model));
     LATENTD_RETURN_IF_ERROR(check_range("logit_bias", bias, -100.0, 100.0));
   }
   return ok_status();
@@ -58,7 +51,7 @@ Status check_allowed(const GenerationRequest& request, const ServingModel& model
                             fmt::format("must be 1 to {} ids, got {}", kMaxAllowedTokens, count));
   }
   for (const TokenId token : *request.allowed_token_ids) {
-    LATENTD_RETURN_IF_ERROR(check_token("allowed_token_ids", token, model));
+    LATENTD_RETURN_IF_ERROR(check_token_id("allowed_token_ids", token, model));
   }
   return ok_status();
 }
@@ -91,7 +84,7 @@ Status check_stopping(const GenerationRequest& request, const ServingModel& mode
                                                           request.stop_token_ids.size()));
   }
   for (const TokenId token : request.stop_token_ids) {
-    LATENTD_RETURN_IF_ERROR(check_token("stop_token_ids", token, model));
+    LATENTD_RETURN_IF_ERROR(check_token_id("stop_token_ids", token, model));
   }
   return ok_status();
 }
@@ -108,7 +101,7 @@ Status check_prompts(const GenerationRequest& request, const ServingModel& model
     if (tokens == nullptr) continue;
     if (tokens->empty()) return invalid_argument("prompt", "must have at least one token");
     for (const TokenId token : *tokens) {
-      LATENTD_RETURN_IF_ERROR(check_token("prompt", token, model));
+      LATENTD_RETURN_IF_ERROR(check_token_id("prompt", token, model));
     }
   }
   return ok_status();
@@ -138,7 +131,7 @@ Result<PreparedGeneration::Input> prepare_input(const GenerationRequest& request
     if (input.tokens.empty()) return invalid_argument("prompt", "must have at least one token");
     // A tokenizer that knows more ids than the model has logits would index past the embedding.
     for (const TokenId token : input.tokens) {
-      LATENTD_RETURN_IF_ERROR(check_token("prompt", token, model));
+      LATENTD_RETURN_IF_ERROR(check_token_id("prompt", token, model));
     }
   } else {
     input.tokens = std::get<std::vector<TokenId>>(prompt);
@@ -175,12 +168,21 @@ SamplingParams sampling_of(const GenerationRequest& request, const GenerationDef
 
 }  // namespace
 
+Status check_model_name(const std::string& name, const ServingModel& model) {
+  if (name.empty() || model.is_called(name)) return ok_status();
+  return Status(StatusCode::kNotFound, fmt::format("the model `{}` does not exist", name))
+      .with_field("model");
+}
+
+Status check_token_id(std::string_view field, TokenId token, const ServingModel& model) {
+  if (token >= 0 && token < model.config.vocab_size) return ok_status();
+  return invalid_argument(std::string(field),
+                          fmt::format("token ids must be between 0 and {}, got {}",
+                                      model.config.vocab_size - 1, token));
+}
+
 Status validate(const GenerationRequest& request, const ServingModel& model) {
-  if (!request.model.empty() && !model.is_called(request.model)) {
-    return Status(StatusCode::kNotFound,
-                  fmt::format("the model `{}` does not exist", request.model))
-        .with_field("model");
-  }
+  LATENTD_RETURN_IF_ERROR(check_model_name(request.model, model));
   LATENTD_RETURN_IF_ERROR(check_prompts(request, model));
   LATENTD_RETURN_IF_ERROR(check_stopping(request, model));
   LATENTD_RETURN_IF_ERROR(check_sampling(request, model));

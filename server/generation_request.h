@@ -15,6 +15,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -69,6 +70,12 @@ struct GenerationRequest {
   int priority = 0;
   TimePoint deadline = kNever;
 };
+
+// kNotFound unless the model is called so; the empty name is any model's.
+Status check_model_name(const std::string& name, const ServingModel& model);
+
+// kInvalidArgument unless the model has logits for `token`.
+Status check_token_id(std::string_view field, TokenId token, const ServingModel& model);
 
 // All that can be said before the prompts are tokens.
 Status validate(const GenerationRequest& request, const ServingModel& model);

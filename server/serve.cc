@@ -64,6 +64,17 @@ std::int64_t unix_now() {
       .count();
 }
 
+// A model without conversations still completes texts.
+void load_chat_format(const ServeOptions& options, ServingModel& model) {
+  auto format = ChatFormat::load(options.model);
+  if (format.ok()) {
+    model.chat = *std::move(format);
+    return;
+  }
+  model.why_no_chat = format.status().message();
+  if (format.status().code() != StatusCode::kNotFound) spdlog::warn("{}", model.why_no_chat);
+}
+
 Result<Loaded> load(const ServeOptions& options, EventSink sink) {
   auto tokenizer = std::async(
       std::launch::async, [&options] { return Tokenizer::load(options.model / "tokenizer.json"); });
@@ -86,6 +97,7 @@ Result<Loaded> load(const ServeOptions& options, EventSink sink) {
   model.end_tokens = end_tokens_of(model.config, loaded.engine->generation_defaults());
   if (options.use_generation_config) model.defaults = loaded.engine->generation_defaults();
   model.longest_token_bytes = longest_token_bytes(*model.tokenizer);
+  load_chat_format(options, model);
   model.default_max_tokens = options.default_max_tokens;
   model.created_unix = unix_now();
   return loaded;

@@ -12,6 +12,7 @@
 
 #include "engine/engine.h"
 #include "scheduler/request.h"
+#include "server/chat_format.h"
 #include "server/text/tokenizer.h"
 
 namespace latentd {
@@ -26,6 +27,8 @@ struct EnginePort {
 struct ServingModel {
   std::vector<std::string> names;  // at least one; the first is what answers call it
   std::unique_ptr<const Tokenizer> tokenizer;
+  std::unique_ptr<const ChatFormat> chat;  // null: no conversations
+  std::string why_no_chat;                 // then
   ModelConfig config;
   EngineInfo info;
   GenerationDefaults defaults;          // unset fields when the operator said to ignore the file

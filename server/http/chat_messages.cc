@@ -106,8 +106,8 @@ Result<Value> read_tool_calls(const Value& calls, const std::string& path) {
   if (!is_list(calls)) return invalid_argument(path, "must be a list");
   std::vector<Value> out;
   for (std::size_t i = 0; i < calls.sequence()->items.size(); ++i) {
-    LATENTD_ASSIGN_OR_RETURN(
-        Value call, read_tool_call(calls.sequence()->items[i], element(path, i)));
+    LATENTD_ASSIGN_OR_RETURN(Value call,
+                             read_tool_call(calls.sequence()->items[i], element(path, i)));
     out.push_back(std::move(call));
   }
   return Value::list(std::move(out));
@@ -129,7 +129,8 @@ Result<Value> read_message(const Value& message, const std::string& path) {
   const Value* content = member(message, "content");
   const bool may_be_empty = role == "assistant" && (member(message, "tool_calls") != nullptr ||
                                                     member(message, "refusal") != nullptr);
-  if (content == nullptr && !may_be_empty) return invalid_argument(path + ".content", "is required");
+  if (content == nullptr && !may_be_empty)
+    return invalid_argument(path + ".content", "is required");
   MapBuilder out;
   out.set("role", Value::string(role));
   out.set("content", Value::none());
@@ -184,9 +185,8 @@ Status read_tools(const Value& tools, ChatPrompt& chat) {
       return invalid_argument(path + ".type", "must be function");
     }
     const Value* function = member(tool, "function");
-    const Value* name = function != nullptr && function->is(Kind::kMap)
-                            ? member(*function, "name")
-                            : nullptr;
+    const Value* name =
+        function != nullptr && function->is(Kind::kMap) ? member(*function, "name") : nullptr;
     if (name == nullptr || !name->is_string() || name->bytes().empty()) {
       return invalid_argument(path + ".function.name", "must be a name");
     }

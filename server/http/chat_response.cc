@@ -80,7 +80,9 @@ OrderedJson ChatResponse::head(const char* object) const {
 
 void ChatResponse::append_event(OrderedJson choice, const Usage& usage, std::string& out) const {
   OrderedJson json = head("chat.completion.chunk");
+  const bool opens = choice["delta"].contains("role");
   json["choices"] = OrderedJson::array({std::move(choice)});
+  if (opens && output_.return_token_ids) json["prompt_token_ids"] = prompt_tokens_;
   if (output_.continuous_usage) {
     json["usage"] = usage_json(usage);
   } else if (output_.include_usage) {
@@ -100,9 +102,7 @@ void ChatResponse::append_choice(int index, Choice& choice, const Usage& usage,
     return json;
   };
   if (!std::exchange(choice.begun, true)) {
-    OrderedJson json = event({{"role", "assistant"}, {"content", ""}});
-    if (output_.return_token_ids) json["prompt_token_ids"] = prompt_tokens_;
-    append_event(std::move(json), usage, out);
+    append_event(event({{"role", "assistant"}, {"content", ""}}), usage, out);
   }
   const bool tokens_are_due = (logprobs_ || output_.return_token_ids) && !choice.tokens.empty();
   if (!choice.thoughts.empty() || !choice.answer.empty() || tokens_are_due) {

@@ -114,7 +114,7 @@ class Connection final {
       co_await refuse(*std::move(reply));
       co_return style_.keep_alive;
     }
-    if (match_.route == Route::kCompletions) co_return co_await serve_completion();
+    if (takes_body(match_.route)) co_return co_await serve_body();
     co_return co_await serve_plain();
   }
 
@@ -136,7 +136,7 @@ class Connection final {
   // An answer that the head alone deserves: no work is done, and no body read, for these.
   std::optional<HttpReply> check_head() {
     const auto& head = parser_->get();
-    if (has_body() && match_.route != Route::kCompletions) style_.keep_alive = false;
+    if (has_body() && !takes_body(match_.route)) style_.keep_alive = false;
     const auto no_body = [this](HttpReply reply) {
       if (has_body()) style_.keep_alive = false;
       return reply;
@@ -156,7 +156,7 @@ class Connection final {
       reply.headers.emplace_back("Allow", std::string(match_.allowed));
       return no_body(std::move(reply));
     }
-    if (match_.route == Route::kCompletions) return check_body_head(no_body);
+    if (takes_body(match_.route)) return check_body_head(no_body);
     return std::nullopt;
   }
 
@@ -188,7 +188,7 @@ class Connection final {
     co_return written&& style_.keep_alive;
   }
 
-  asio::awaitable<bool> serve_completion() {
+  asio::awaitable<bool> serve_body() {
     auto slot = door_.frontend.reserve();
     if (!slot.ok()) {
       style_.keep_alive = false;  // the body was not read
@@ -200,8 +200,9 @@ class Connection final {
       if (auto reply = read_error(failed, "the body")) co_await refuse(*std::move(reply));
       co_return false;
     }
-    const Outcome outcome = co_await run_completion(
-        stream_, door_, *std::move(slot), std::move(parser_->get().body()), style_, arrival_);
+    const Outcome outcome =
+        co_await run_exchange(stream_, door_, match_.route, *std::move(slot),
+                              std::move(parser_->get().body()), style_, arrival_);
     log(outcome.status, outcome.status == 200 ? &outcome.usage : nullptr);
     co_return outcome.open;
   }

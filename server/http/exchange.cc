@@ -12,7 +12,7 @@
 #include <optional>
 #include <vector>
 
-#include "server/http/completion_response.h"
+#include "server/http/work.h"
 
 namespace latentd {
 namespace {
@@ -33,9 +33,10 @@ struct Mailroom {
   explicit Mailroom(const asio::any_io_executor& executor) : wake(executor) {}
 
   asio::steady_timer wake;
-  std::unique_ptr<CompletionResponse> response;  // there before any update
+  std::unique_ptr<Response> response;     // there before any update
   std::vector<GenerationUpdate> updates;  // a request that fails at once has one, done and wrong
   std::size_t backlog = 0;                // bytes of `updates`, about
+  std::optional<HttpReply> reply;         // of a request that needs no generation
   std::optional<GenerationId> generation;
   bool client_left = false;
   bool too_slow = false;  // backlog went beyond its limit: the generation was cancelled
@@ -81,23 +82,28 @@ Status reject(Frontend& frontend, Status status) {
 }
 
 // On the text pool.
-Status begin(Frontend& frontend, const std::shared_ptr<Mailroom>& room, IntakeSlot slot,
-             const std::string& body, const std::string& request_id, TimePoint arrival) {
-  auto request = parse_completion(body);
-  if (!request.ok()) return reject(frontend, request.status());
-  auto prepared = prepare(std::move(request->generation), *frontend.model());
-  if (!prepared.ok()) return reject(frontend, prepared.status());
-  post_to(room, [response = std::make_unique<CompletionResponse>(
-                     *request, *prepared, *frontend.model(), "cmpl-" + request_id)](
-                    Mailroom& mail) mutable { mail.response = std::move(response); });
+Status begin(Frontend& frontend, const std::shared_ptr<Mailroom>& room, Route route,
+             IntakeSlot slot, const std::string& body, const std::string& request_id,
+             TimePoint arrival) {
+  auto work = read_work(route, body, *frontend.model(), request_id);
+  if (!work.ok()) return reject(frontend, work.status());
+  if (auto* reply = std::get_if<HttpReply>(&*work)) {
+    post_to(room,
+            [reply = std::move(*reply)](Mailroom& mail) mutable { mail.reply = std::move(reply); });
+    return ok_status();
+  }
+  auto& generation = std::get<GenerationWork>(*work);
+  post_to(room, [response = std::move(generation.response)](Mailroom& mail) mutable {
+    mail.response = std::move(response);
+  });
   UpdateSink sink = [room, &frontend](GenerationUpdate update) {
     post_to(room, [&frontend, update = std::move(update)](Mailroom& mail) mutable {
       keep(frontend, mail, std::move(update));
     });
   };
-  LATENTD_ASSIGN_OR_RETURN(
-      const GenerationId id,
-      frontend.launch(*std::move(prepared), std::move(slot), "", std::move(sink), arrival));
+  LATENTD_ASSIGN_OR_RETURN(const GenerationId id,
+                           frontend.launch(std::move(generation.prepared), std::move(slot), "",
+                                           std::move(sink), arrival));
   post_to(room, [&frontend, id](Mailroom& mail) {
     mail.generation = id;
     if (mail.over && mail.client_left) frontend.cancel(id, "disconnect");
@@ -125,18 +131,19 @@ void watch(beast::tcp_stream& stream, const std::shared_ptr<Mailroom>& room) {
 
 class Exchange final {
  public:
-  Exchange(beast::tcp_stream& stream, Door& door, AnswerStyle style)
+  Exchange(beast::tcp_stream& stream, Door& door, Route route, AnswerStyle style)
       : stream_(stream),
         door_(door),
+        route_(route),
         style_(std::move(style)),
         room_(std::make_shared<Mailroom>(stream.get_executor())) {}
 
   asio::awaitable<Outcome> run(IntakeSlot slot, std::string body, TimePoint arrival) {
     stream_.expires_never();
-    door_.frontend.post([&frontend = door_.frontend, room = room_, slot = std::move(slot),
-                         body = std::move(body), request_id = style_.request_id,
-                         arrival]() mutable {
-      Status status = begin(frontend, room, std::move(slot), body, request_id, arrival);
+    door_.frontend.post([&frontend = door_.frontend, room = room_, route = route_,
+                         slot = std::move(slot), body = std::move(body),
+                         request_id = style_.request_id, arrival]() mutable {
+      Status status = begin(frontend, room, route, std::move(slot), body, request_id, arrival);
       if (status.ok()) return;
       GenerationUpdate failed;
       failed.done = true;
@@ -158,6 +165,10 @@ class Exchange final {
       const bool something = co_await wait();
       if (room_->client_left || room_->too_slow) {
         outcome_.status = 499;
+        co_return;
+      }
+      if (room_->reply) {
+        co_await reply(*std::move(room_->reply));
         co_return;
       }
       std::string out;
@@ -186,7 +197,8 @@ class Exchange final {
   // Until something has come, or (false) a stream's keep-alive is due.
   asio::awaitable<bool> wait() {
     while (true) {
-      if (room_->client_left || room_->too_slow || !room_->updates.empty()) co_return true;
+      if (room_->client_left || room_->too_slow) co_return true;
+      if (room_->reply || !room_->updates.empty()) co_return true;
       room_->wake.expires_after(kKeepAliveInterval);
       const auto [error] = co_await room_->wake.async_wait(kAwait);
       const bool idle = !error && room_->response != nullptr && room_->response->streams();
@@ -289,6 +301,7 @@ class Exchange final {
 
   beast::tcp_stream& stream_;
   Door& door_;
+  const Route route_;
   AnswerStyle style_;
   const std::shared_ptr<Mailroom> room_;
   Outcome outcome_;
@@ -299,9 +312,10 @@ class Exchange final {
 
 }  // namespace
 
-asio::awaitable<Outcome> run_completion(beast::tcp_stream& stream, Door& door, IntakeSlot slot,
-                                        std::string body, AnswerStyle style, TimePoint arrival) {
-  Exchange exchange(stream, door, std::move(style));
+asio::awaitable<Outcome> run_exchange(beast::tcp_stream& stream, Door& door, Route route,
+                                      IntakeSlot slot, std::string body, AnswerStyle style,
+                                      TimePoint arrival) {
+  Exchange exchange(stream, door, route, std::move(style));
   co_return co_await exchange.run(std::move(slot), std::move(body), arrival);
 }
 

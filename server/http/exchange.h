@@ -1,4 +1,4 @@
-// The exchange of one completion: from its body to the last byte of its answer.
+// The exchange of one request with a body: from that to the last byte of its answer.
 //
 // While the answer is awaited the socket is watched: a client that closes its side, half or whole,
 // has left, and its generation is cancelled.
@@ -12,6 +12,7 @@
 
 #include "server/http/door.h"
 #include "server/http/reply.h"
+#include "server/http/router.h"
 
 namespace latentd {
 
@@ -29,9 +30,10 @@ struct Outcome {
   Usage usage;        // of generations
 };
 
-boost::asio::awaitable<Outcome> run_completion(boost::beast::tcp_stream& stream, Door& door,
-                                               IntakeSlot slot, std::string body, AnswerStyle style,
-                                               TimePoint arrival);
+// REQUIRES: takes_body(route).
+boost::asio::awaitable<Outcome> run_exchange(boost::beast::tcp_stream& stream, Door& door,
+                                             Route route, IntakeSlot slot, std::string body,
+                                             AnswerStyle style, TimePoint arrival);
 
 // Writes a whole answer; whether that worked.
 boost::asio::awaitable<bool> write_reply(boost::beast::tcp_stream& stream, HttpReply reply,

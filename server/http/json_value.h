@@ -1,5 +1,5 @@
-// A client's JSON as what templates compute with: keys keep the order in which they were sent, which
-// is what a template shows of a tool's schema.
+// A client's JSON as what templates compute with: keys keep the order in which they were sent,
+// which is what a template shows of a tool's schema.
 //
 // Contract: pure function.
 #pragma once

@@ -69,8 +69,7 @@ HttpReply answer_plain(const RouteMatch& match, Frontend& frontend) {
         return error_reply(Status(StatusCode::kUnavailable, "the model is loading"));
       }
       return match.route == Route::kModels ? list_models(*model) : one_model(*model, match.model);
-    case Route::kCompletions:
-    case Route::kUnknown:
+    default:
       break;
   }
   return http_error(404, "no such path");

@@ -9,7 +9,7 @@
 
 namespace latentd {
 
-// REQUIRES: a known route other than kCompletions.
+// REQUIRES: a known route that takes no body.
 HttpReply answer_plain(const RouteMatch& match, Frontend& frontend);
 
 }  // namespace latentd

@@ -15,6 +15,9 @@ struct Entry {
 constexpr std::string_view kRead = "GET, HEAD";
 constexpr std::array kRoutes = {
     Entry{"/v1/completions", Route::kCompletions, true, "POST"},
+    Entry{"/v1/chat/completions", Route::kChatCompletions, true, "POST"},
+    Entry{"/tokenize", Route::kTokenize, true, "POST"},
+    Entry{"/detokenize", Route::kDetokenize, true, "POST"},
     Entry{"/v1/models", Route::kModels, true, kRead},
     Entry{"/metrics", Route::kMetrics, true, kRead},
     Entry{"/healthz", Route::kHealthz, false, kRead},

@@ -16,6 +16,9 @@ namespace latentd {
 enum class Route : std::uint8_t {
   kUnknown,
   kCompletions,
+  kChatCompletions,
+  kTokenize,
+  kDetokenize,
   kModels,
   kModel,
   kHealthz,  // alive
@@ -24,6 +27,12 @@ enum class Route : std::uint8_t {
   kVersion,
   kMetrics,
 };
+
+// Routes whose answer needs the body of the request and a place in the house.
+inline bool takes_body(Route route) {
+  return route == Route::kCompletions || route == Route::kChatCompletions ||
+         route == Route::kTokenize || route == Route::kDetokenize;
+}
 
 struct RouteMatch {
   Route route = Route::kUnknown;

@@ -1,5 +1,5 @@
-// ThoughtSplitter: tells the thoughts of a model that thinks aloud, `<think> ... </think>`, from its
-// answer, wherever chunks begin and end.
+// ThoughtSplitter: tells the thoughts of a model that thinks aloud, `<think> ... </think>`, from
+// its answer, wherever chunks begin and end.
 //
 // A text that does not begin with <think> (after white space) is an answer from its first character
 // on, unless the prompt has opened the thoughts already. Only the first pair counts; the marks

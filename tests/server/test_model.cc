@@ -1,5 +1,9 @@
 #include "tests/server/test_model.h"
 
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "server/text/utf8.h"
@@ -57,6 +61,30 @@ std::unique_ptr<ServingModel> make_test_model() {
   model->info.num_pages = 64;
   model->end_tokens = {kEos};
   model->longest_token_bytes = longest_token_bytes(*model->tokenizer);
+  return model;
+}
+
+Result<std::unique_ptr<const ChatFormat>> load_chat_format(std::string_view tokenizer_config,
+                                                           std::string_view template_file) {
+  const auto* test = ::testing::UnitTest::GetInstance()->current_test_info();
+  const auto directory = std::filesystem::path(::testing::TempDir()) /
+                         (std::string(test->test_suite_name()) + "." + test->name());
+  std::filesystem::remove_all(directory);
+  std::filesystem::create_directories(directory);
+  std::ofstream(directory / "tokenizer_config.json") << tokenizer_config;
+  if (!template_file.empty()) std::ofstream(directory / "chat_template.jinja") << template_file;
+  auto format = ChatFormat::load(directory);
+  std::filesystem::remove_all(directory);
+  return format;
+}
+
+std::unique_ptr<ServingModel> make_chat_model() {
+  auto model = make_test_model();
+  model->default_max_tokens = 32;
+  model->chat = load_chat_format(R"({"chat_template":
+    "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}"
+  })")
+                    .value();
   return model;
 }
 

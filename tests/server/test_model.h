@@ -6,6 +6,7 @@
 
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "server/serving_model.h"
 
@@ -20,5 +21,13 @@ std::string byte_tokenizer_json();
 
 // Context of 128 tokens, named "test/model" and "alias".
 std::unique_ptr<ServingModel> make_test_model();
+
+// The chat format of a directory with this tokenizer_config.json and, if given,
+// chat_template.jinja.
+Result<std::unique_ptr<const ChatFormat>> load_chat_format(std::string_view tokenizer_config,
+                                                           std::string_view template_file = "");
+
+// A test model that converses: "[role]content" for each message, and "[assistant]" to go on.
+std::unique_ptr<ServingModel> make_chat_model();
 
 }  // namespace latentd::testing
