@@ -90,6 +90,10 @@ void append_cache(Builder& build, const EngineInfo& info, const EngineStats& sta
   build.gauge("latentd_kv_bytes_per_token_mha",
               "Cache that full keys and values of the same shape would take",
               static_cast<double>(info.mha_kv_bytes_per_token));
+  // Whoever ends gives back what it holds, at once or within the steps in flight.
+  const bool idle = stats.scheduler.num_running == 0 && stats.scheduler.num_waiting == 0;
+  build.gauge("latentd_kv_pages_leaked", "Pages in use although nothing runs or waits",
+              idle ? count(blocks.used) : 0.0);
   build.counter("latentd_kv_evictions_total", "Cached pages given to others", blocks.evictions);
 }
 
@@ -141,6 +145,9 @@ void append_engine_metrics(const EngineMetricsSource& source, std::vector<Metric
                 scheduler.preemptions);
   build.summary("latentd_engine_step_seconds", "Time spent in steps of the engine", stats.steps,
                 stats.step_seconds_total);
+  build.summary("latentd_iteration_tokens_total", "Tokens that steps of the engine computed",
+                stats.steps,
+                static_cast<double>(scheduler.prompt_tokens_computed + scheduler.generated_tokens));
   build.gauge("latentd_engine_step_tokens", "Tokens of the last step", stats.last_step_tokens);
   if (stats.heartbeat != TimePoint{}) {
     build.gauge("latentd_engine_heartbeat_timestamp", "When the engine was last seen alive",

@@ -78,7 +78,9 @@ void Generation::on_started(int choice, const Event& event, TimePoint now) {
   Choice& state = choices_[static_cast<std::size_t>(choice)];
   if (state.started) return;  // it was preempted and comes back
   state.started = true;
-  metrics_.observe_queue_time(to_seconds(now - arrival_));
+  // Its events come after the step that it was admitted to: `now` would count its prefill too.
+  state.admitted = std::clamp(event.time, arrival_, std::max(arrival_, now));
+  metrics_.observe_queue_time(to_seconds(state.admitted - arrival_));
   if (choice % request_.n != 0) return;  // later choices of a prompt always hit the first one's
   usage_.cached_tokens += event.cached_tokens;
   metrics_.count_prompt_tokens(prompt_tokens_[static_cast<std::size_t>(choice / request_.n)]);
@@ -89,6 +91,8 @@ void Generation::on_token(int choice, Event& event, TimePoint now,
   Choice& state = choices_[static_cast<std::size_t>(choice)];
   if (state.generated == 0) {
     metrics_.observe_first_token(to_seconds(now - arrival_));
+    metrics_.observe_prefill_time(to_seconds(now - state.admitted));
+    state.first_token = now;
   } else {
     metrics_.observe_inter_token(to_seconds(now - state.last_token));
   }
@@ -168,6 +172,7 @@ void Generation::finish_choice(int choice, Finish finish, TimePoint now) {
   } else {
     state.delta.text += state.stops.finish();
   }
+  if (state.generated > 0) metrics_.observe_decode_time(to_seconds(now - state.first_token));
   constexpr std::string_view kReasons[] = {"stop", "length", "abort"};
   metrics_.observe_finished(
       kReasons[static_cast<std::size_t>(finish.kind)], to_seconds(now - arrival_),

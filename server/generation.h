@@ -107,6 +107,8 @@ class Generation final {
     bool started = false;
     bool finished = false;         // as far as the client hears
     bool engine_finished = false;  // kFinished came
+    TimePoint admitted{};
+    TimePoint first_token{};
     TimePoint last_token{};
     ChoiceDelta delta;
     bool touched = false;  // delta holds something

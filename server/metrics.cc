@@ -35,12 +35,13 @@ const Buckets token_count_buckets = {1,   2,    5,    10,   20,    50,    100,  
 
 // Families that vLLM has under the same name behind "vllm:".
 constexpr std::array kAliases = {
-    "num_requests_running",        "num_requests_waiting",        "kv_cache_usage_perc",
-    "cache_config_info",           "prompt_tokens_total",         "generation_tokens_total",
-    "prefix_cache_queries_total",  "prefix_cache_hits_total",     "num_preemptions_total",
-    "request_success_total",       "time_to_first_token_seconds", "inter_token_latency_seconds",
-    "e2e_request_latency_seconds", "request_queue_time_seconds",  "request_prompt_tokens",
-    "request_generation_tokens",
+    "num_requests_running",        "num_requests_waiting",         "kv_cache_usage_perc",
+    "cache_config_info",           "prompt_tokens_total",          "generation_tokens_total",
+    "prefix_cache_queries_total",  "prefix_cache_hits_total",      "num_preemptions_total",
+    "request_success_total",       "time_to_first_token_seconds",  "inter_token_latency_seconds",
+    "e2e_request_latency_seconds", "request_queue_time_seconds",   "request_prompt_tokens",
+    "request_generation_tokens",   "request_prefill_time_seconds", "request_decode_time_seconds",
+    "iteration_tokens_total",
 };
 
 void add_aliases(Families& families) {
@@ -71,6 +72,8 @@ struct Counted {
   prometheus::Histogram& inter_token;
   prometheus::Histogram& request;
   prometheus::Histogram& queue;
+  prometheus::Histogram& prefill;
+  prometheus::Histogram& decode;
   prometheus::Histogram& request_prompt_tokens;
   prometheus::Histogram& request_generation_tokens;
 };
@@ -94,6 +97,10 @@ Counted::Counted(const prometheus::Labels& labels)
                         request_buckets, labels)),
       queue(histogram("latentd_request_queue_time_seconds", "From arrival to a slot",
                       request_buckets, labels)),
+      prefill(histogram("latentd_request_prefill_time_seconds", "From a slot to the first token",
+                        request_buckets, labels)),
+      decode(histogram("latentd_request_decode_time_seconds", "From the first token to the end",
+                       request_buckets, labels)),
       request_prompt_tokens(histogram("latentd_request_prompt_tokens", "Prompt tokens of a choice",
                                       token_count_buckets, labels)),
       request_generation_tokens(histogram("latentd_request_generation_tokens",
@@ -120,7 +127,12 @@ struct Metrics::State {
         auth_failures(prometheus::BuildCounter()
                           .Name("latentd_auth_failures_total")
                           .Help("Calls without a valid key, by door")
+                          .Register(registry)),
+        device_errors(prometheus::BuildCounter()
+                          .Name("latentd_gpu_errors_total")
+                          .Help("Faults of the device, by kind")
                           .Register(registry)) {
+    device_errors.Add({{"kind", "fatal"}});
     for (const char* reason : {"queue_full", "unavailable", "invalid"}) {
       rejected.Add({{"reason", reason}});
     }
@@ -135,6 +147,7 @@ struct Metrics::State {
   prometheus::Family<prometheus::Counter>& rejected;
   prometheus::Family<prometheus::Counter>& cancelled;
   prometheus::Family<prometheus::Counter>& auth_failures;
+  prometheus::Family<prometheus::Counter>& device_errors;
 
   // Written once by set_engine, then published.
   std::unique_ptr<Counted> counted;
@@ -171,6 +184,14 @@ void Metrics::observe_first_token(double seconds) {
   if (Counted* counted = state_->published()) counted->first_token.Observe(seconds);
 }
 
+void Metrics::observe_prefill_time(double seconds) {
+  if (Counted* counted = state_->published()) counted->prefill.Observe(seconds);
+}
+
+void Metrics::observe_decode_time(double seconds) {
+  if (Counted* counted = state_->published()) counted->decode.Observe(seconds);
+}
+
 void Metrics::observe_inter_token(double seconds) {
   if (Counted* counted = state_->published()) counted->inter_token.Observe(seconds);
 }
@@ -195,6 +216,10 @@ void Metrics::count_cancelled(std::string_view cause) {
 
 void Metrics::count_auth_failure(std::string_view door) {
   state_->auth_failures.Add({{"door", std::string(door)}}).Increment();
+}
+
+void Metrics::count_device_error(std::string_view kind) {
+  state_->device_errors.Add({{"kind", std::string(kind)}}).Increment();
 }
 
 std::string Metrics::scrape() {

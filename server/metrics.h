@@ -32,8 +32,10 @@ class Metrics final {
                   std::function<EngineStats()> stats);
 
   void count_prompt_tokens(int tokens);
-  void observe_queue_time(double seconds);   // from arrival to a slot
-  void observe_first_token(double seconds);  // from arrival
+  void observe_queue_time(double seconds);    // from arrival to a slot
+  void observe_first_token(double seconds);   // from arrival
+  void observe_prefill_time(double seconds);  // from a slot to the first token
+  void observe_decode_time(double seconds);   // from the first token to the end
   void observe_inter_token(double seconds);
   // One choice has ended: "stop", "length", "abort" or "error".
   void observe_finished(std::string_view reason, double seconds, int prompt_tokens,
@@ -42,6 +44,7 @@ class Metrics final {
   void count_rejected(std::string_view reason);    // "queue_full", "unavailable", "invalid"
   void count_cancelled(std::string_view cause);    // "disconnect", "abort", "slow_reader"
   void count_auth_failure(std::string_view door);  // "http", "grpc"
+  void count_device_error(std::string_view kind);  // "fatal": the engine cannot go on
 
   // The text exposition format, version 0.0.4.
   std::string scrape();

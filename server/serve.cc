@@ -199,6 +199,7 @@ class Server final {
 
   int fail() {
     frontend_.set_failed();
+    frontend_.metrics().count_device_error("fatal");
     frontend_.stop_accepting();
     grpc_->set_serving(false);
     spdlog::critical("the engine has failed");
