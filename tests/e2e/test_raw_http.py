@@ -261,5 +261,5 @@ def test_a_stream_that_nobody_reads_is_given_up(server):
     before = server.metrics()[name]
     with connect(server) as sock:
         sock.sendall(post({**LONG, "stream": True, "n": 8, "logprobs": 20}))
-        eventually(lambda: server.metrics()[name] > before, timeout=30)
+        eventually(lambda: server.metrics()[name] > before, timeout=90)
         server.wait_until_idle()
