@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -51,10 +52,11 @@ class DfaPool final {
     return kNone;
   }
   bool accepts(std::uint32_t state) const { return states_[state].accept; }
-  bool has_edges(std::uint32_t state) const {
-    return states_[state].first_edge != states_[state].end_edge;
+  std::span<const DfaEdge> edges(std::uint32_t state) const {
+    const State& s = states_[state];
+    return std::span(edges_).subspan(s.first_edge, s.end_edge - s.first_edge);
   }
-  std::size_t num_states() const { return states_.size(); }
+  bool has_edges(std::uint32_t state) const { return !edges(state).empty(); }
 
  private:
   struct State {

@@ -111,7 +111,11 @@ class Reader {
   bool must_finish() const { return std::all_of(configs_.begin(), configs_.end(), finished); }
 
   void fill(Words words) {
-    for (const SchemaConfig& config : configs_) fill_config(config, words);
+    work_limit_ = walk_.work() + kMaxMaskWork;
+    for (const SchemaConfig& config : configs_) {
+      fill_config(config, words);
+      if (walk_.work() > work_limit_) return;  // what is in the mask suffices to go on
+    }
   }
 
  private:
@@ -139,6 +143,7 @@ class Reader {
   }
 
   void fill_after(const std::vector<SchemaConfig>& configs, std::uint32_t node, Words words) {
+    if (walk_.work() > work_limit_) return;
     found_.tokens.clear();
     found_.escapes.clear();
     walk_.walk(configs, node, found_);
@@ -235,6 +240,7 @@ class Reader {
   const ProgramTables& tables_;
   SchemaMachine machine_;
   MaskWalk walk_;
+  std::size_t work_limit_ = 0;  // of walk_, for the mask that is being made
   FrameMasks masks_;
   MaskWalk::Found found_;
   std::vector<SchemaConfig> configs_;

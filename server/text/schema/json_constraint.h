@@ -7,7 +7,9 @@
 // complete: an end-of-text token was accepted, or the value is complete and nothing may follow.
 //
 // Where a schema is so ambiguous that more than kMaxLiveConfigs readings of one text are open, the
-// first ones are kept: what is made still satisfies the schema.
+// first ones are kept: what is made still satisfies the schema. Likewise a mask that costs more
+// than kMaxMaskWork steps (tens of milliseconds; ordinary ones take microseconds) is given as far
+// as it is known.
 //
 // Contract: as scheduler/token_constraint.h says; made on any thread. Memory: masks of frames are
 // kept, up to kMaxCachedWords words of 32 bits.
@@ -25,6 +27,7 @@
 namespace latentd {
 
 inline constexpr std::size_t kMaxLiveConfigs = 256;
+inline constexpr std::size_t kMaxMaskWork = std::size_t{1} << 20;
 inline constexpr std::size_t kMaxCachedWords = std::size_t{1} << 18;
 
 // REQUIRES: both pointers. Shared with other constraints and with whoever caches them.

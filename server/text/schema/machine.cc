@@ -129,6 +129,7 @@ bool SchemaMachine::may_have_item(const SchemaNode& node, std::uint32_t count, b
 void SchemaMachine::enter(const SchemaConfig& config, const SchemaFrame& after, ValueId value,
                           std::uint8_t byte, Out& out) {
   const SchemaAlternatives& alternatives = tables_.values[value];
+  if (!alternatives.begins[byte]) return;
   const std::uint32_t depth = links_[config.stack].depth + 1;
   std::uint32_t stack = kBottom;
   for (std::uint32_t i = 0; i < alternatives.count && out.size() < kMaxConfigs; ++i) {

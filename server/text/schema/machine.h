@@ -38,7 +38,7 @@ class SchemaMachine final {
   static constexpr NodeId kFinished = 0xFFFFFFFF;
   static constexpr NodeId kUnknown = 0xFFFFFFFE;
   // Configurations of one step; what is beyond them is left out.
-  static constexpr std::size_t kMaxConfigs = 512;
+  static constexpr std::size_t kMaxConfigs = 256;
 
   struct Link {
     SchemaFrame frame;     // what goes on when the frame above has ended

@@ -17,10 +17,11 @@ void MaskWalk::look(std::size_t first, std::uint32_t node, Found& found) {
 
 // One state a level instead of a set of configurations: several times faster, and patterns like .*
 // reach most of the trie.
-void MaskWalk::walk_scalar(const DfaPool& dfa, std::uint32_t state, Found& found) const {
+void MaskWalk::walk_scalar(const DfaPool& dfa, std::uint32_t state, Found& found) {
   std::vector<std::uint32_t> states{state};
   if (dfa.accepts(state)) found.escapes.push_back(0);
   for (std::uint32_t node = 1; node < trie_.num_nodes();) {
+    ++work_;
     const std::uint32_t depth = trie_.depth(node);
     const std::uint32_t next = dfa.next(states[depth - 1], trie_.byte(node));
     if (next == DfaPool::kNone) {
@@ -52,6 +53,7 @@ void MaskWalk::walk(const std::vector<SchemaConfig>& configs, std::uint32_t node
     }
     next_.clear();
     const std::size_t before = machine_.arena();
+    work_ += configs_.size() - levels_[above].first;
     for (std::size_t i = levels_[above].first; i < configs_.size(); ++i) {
       machine_.step(configs_[i], trie_.byte(at), next_);
     }

@@ -27,9 +27,12 @@ class MaskWalk final {
   };
 
   // What a scalar in `state` of `dfa` takes by itself; over the whole trie.
-  void walk_scalar(const DfaPool& dfa, std::uint32_t state, Found& found) const;
+  void walk_scalar(const DfaPool& dfa, std::uint32_t state, Found& found);
   // Appends what begins in `configs` after the bytes of `node`.
   void walk(const std::vector<SchemaConfig>& configs, std::uint32_t node, Found& found);
+
+  // Steps of configurations so far: what the walks cost.
+  std::size_t work() const { return work_; }
 
  private:
   void look(std::size_t first, std::uint32_t node, Found& found);
@@ -41,6 +44,7 @@ class MaskWalk final {
 
   SchemaMachine& machine_;
   const VocabularyTrie& trie_;
+  std::size_t work_ = 0;
   std::vector<SchemaConfig> configs_;
   std::vector<SchemaConfig> next_;
   std::vector<Level> levels_;

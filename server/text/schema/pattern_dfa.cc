@@ -374,7 +374,8 @@ std::optional<std::string_view> format_pattern(std::string_view format) {
 #define LATENTD_TIME_ \
   "([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\\.[0-9]{1,6})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])"
 #define LATENTD_BYTE_ "(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
-#define LATENTD_LABEL_ "[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?"
+#define LATENTD_LABEL_ "[A-Za-z0-9]([A-Za-z0-9-]{0,30}[A-Za-z0-9])?"
+#define LATENTD_PATH_ "([A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})"
   static constexpr std::pair<std::string_view, std::string_view> kFormats[] = {
       {"date", "^" LATENTD_DATE_ "$"},
       {"time", "^" LATENTD_TIME_ "$"},
@@ -383,12 +384,21 @@ std::optional<std::string_view> format_pattern(std::string_view format) {
       {"email",
        "^[A-Za-z0-9_+-]+(\\.[A-Za-z0-9_+-]+)*@" LATENTD_LABEL_ "(\\." LATENTD_LABEL_ ")+$"},
       {"ipv4", "^(" LATENTD_BYTE_ "\\.){3}" LATENTD_BYTE_ "$"},
+      {"ipv6", "^([0-9a-fA-F]{1,4}:){7}[0-9a-fA-F]{1,4}$"},
+      {"hostname", "^" LATENTD_LABEL_ "(\\." LATENTD_LABEL_ ")*$"},
+      {"uri",
+       "^[A-Za-z][A-Za-z0-9+.-]*://" LATENTD_LABEL_ "(\\." LATENTD_LABEL_
+       ")*(:[0-9]{1,5})?(/" LATENTD_PATH_ "*)*(\\?" LATENTD_PATH_ "*)?(#" LATENTD_PATH_ "*)?$"},
+      {"duration",
+       "^P([0-9]{1,9}[DW]|([0-9]{1,9}D)?T([0-9]{1,9}H([0-9]{1,9}M)?([0-9]{1,9}S)?|"
+       "[0-9]{1,9}M([0-9]{1,9}S)?|[0-9]{1,9}S))$"},
   };
 #undef LATENTD_LEAP_
 #undef LATENTD_DATE_
 #undef LATENTD_TIME_
 #undef LATENTD_BYTE_
 #undef LATENTD_LABEL_
+#undef LATENTD_PATH_
   for (const auto& [name, pattern] : kFormats) {
     if (name == format) return pattern;
   }

@@ -25,7 +25,8 @@ Result<DraftDfa> pattern_dfa(std::string_view pattern, std::uint32_t min_length,
                              std::uint32_t max_length);
 
 // The pattern of a "format", or nothing when it is not known. Known: date, time, date-time (RFC
-// 3339, years 1000 to 9999, seconds to 59), uuid, email (plain addresses), ipv4.
+// 3339, years 1000 to 9999, seconds to 59), uuid, email (plain addresses), ipv4, ipv6 (in full),
+// hostname, uri (with a host), duration (days and less, or weeks).
 std::optional<std::string_view> format_pattern(std::string_view format);
 
 }  // namespace latentd

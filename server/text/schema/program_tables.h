@@ -8,6 +8,7 @@
 // machine's count): what the depth limit has to leave room for. kNoNeed: nothing satisfies it.
 #pragma once
 
+#include <bitset>
 #include <cstdint>
 #include <vector>
 
@@ -61,6 +62,7 @@ struct SchemaAlternatives {
   std::uint32_t first = 0;  // in `alternatives`
   std::uint32_t count = 0;
   std::uint32_t need = kNoNeed;
+  std::bitset<256> begins;  // the bytes that it can begin with
 };
 
 struct ProgramTables {

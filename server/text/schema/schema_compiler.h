@@ -10,7 +10,7 @@
 namespace latentd {
 
 inline constexpr std::size_t kMaxSchemaValues = 32768;      // places compiled, merged ones included
-inline constexpr std::size_t kMaxAlternatives = 512;        // of one place
+inline constexpr std::size_t kMaxAlternatives = 256;        // of one place
 inline constexpr std::size_t kMaxAllAlternatives = 131072;  // of all
 
 Result<ProgramTables> compile_schema(const SchemaValue& document);

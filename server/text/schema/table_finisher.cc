@@ -47,6 +47,22 @@ Status flatten(const DraftTables& draft, ProgramTables& tables) {
   return ok_status();
 }
 
+void find_beginnings(ProgramTables& tables) {
+  for (SchemaAlternatives& value : tables.values) {
+    for (std::uint32_t i = 0; i < value.count; ++i) {
+      const SchemaNode& node = tables.nodes[tables.alternatives[value.first + i]];
+      if (node.need == kNoNeed) continue;
+      if (node.kind == Kind::kString) value.begins.set('"');
+      if (node.kind == Kind::kArray) value.begins.set('[');
+      if (node.kind == Kind::kObject) value.begins.set('{');
+      if (node.kind != Kind::kScalar) continue;
+      for (const DfaEdge& edge : tables.dfa.edges(node.start)) {
+        for (std::size_t byte = edge.first; byte <= edge.last; ++byte) value.begins.set(byte);
+      }
+    }
+  }
+}
+
 class Needs {
  public:
   explicit Needs(ProgramTables& tables) : tables_(tables) {}
@@ -184,6 +200,7 @@ void build_keys(const DraftTables::Object& object, ProgramTables& tables) {
 Status finish_tables(const DraftTables& draft, ProgramTables& tables) {
   LATENTD_RETURN_IF_ERROR(flatten(draft, tables));
   Needs(tables).run();
+  find_beginnings(tables);
   for (const DraftTables::Object& object : draft.objects) build_keys(object, tables);
   return ok_status();
 }

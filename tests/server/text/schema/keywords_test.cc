@@ -105,6 +105,16 @@ TEST(SchemaKeywords, FormatsAreExact) {
   check({R"({"format": "ipv4"})",
          {R"("255.0.10.99")"},
          {R"("256.1.1.1")", R"("1.1.1")", R"("01.1.1.1")"}});
+  check({R"({"format": "ipv6"})",
+         {R"("2001:db8:0:0:0:0:0:1")"},
+         {R"("::1")", R"("g:0:0:0:0:0:0:1")"}});
+  check({R"({"format": "hostname"})", {R"("a-b.example")"}, {R"("-a.b")", R"("a..b")"}});
+  check({R"({"format": "uri"})",
+         {R"("https://ex.org:80/a/b%20c?q=1#f")", R"("http://a")"},
+         {R"("ex.org")", R"("http://a b")", R"("http://a/%2")"}});
+  check({R"({"format": "duration"})",
+         {R"("P1DT2H30M")", R"("PT5S")", R"("P2W")"},
+         {R"("P")", R"("PT")"}});
 }
 
 TEST(SchemaKeywords, EnumAndConstAreSpelledOneWay) {
