@@ -83,7 +83,8 @@ class HttpTransport final : public Transport {
   }
 
   void wait(TimePoint until) override {
-    if (until != armed_) {
+    // A timer that goes off sooner will do; setting it anew wakes the loop for nothing.
+    if (until < armed_ || armed_ <= steady_now()) {
       armed_ = until;
       timer_.expires_at(until);
       timer_.async_wait([](error_code) {});

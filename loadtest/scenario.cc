@@ -36,7 +36,7 @@ class Fields final {
     return node_.IsMap() ? node_[key] : YAML::Node(YAML::NodeType::Undefined);
   }
   std::string path_of(const std::string& key) const {
-    return path_.empty() ? key : path_ + "." + key;
+    return path_.empty() || key.empty() ? path_ + key : path_ + "." + key;
   }
   void fault(const std::string& key, const std::string& what) {
     if (status_.ok()) status_ = invalid_argument(path_of(key), what);
