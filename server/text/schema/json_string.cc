@@ -84,9 +84,9 @@ class Builder {
 }  // namespace
 
 const StringTable& string_table(StringSpelling spelling) {
-  static const StringTable kFreeTable = Builder(StringSpelling::kFree).take();
-  static const StringTable kCanonicalTable = Builder(StringSpelling::kCanonical).take();
-  return spelling == StringSpelling::kFree ? kFreeTable : kCanonicalTable;
+  static const StringTable free_table = Builder(StringSpelling::kFree).take();
+  static const StringTable canonical_table = Builder(StringSpelling::kCanonical).take();
+  return spelling == StringSpelling::kFree ? free_table : canonical_table;
 }
 
 void append_json_string(std::string_view text, std::string& out) {
