@@ -1,0 +1,189 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+#include "loadtest/sim/cost_model.h"
+#include "loadtest/sim/simulator.h"
+
+namespace latentd::loadtest {
+namespace {
+
+constexpr const char* kHeader =
+    "phase,rows,tokens,context,tokens_per_second,ms,best_ms,mbytes,gbytes_per_second\n";
+
+SimOptions options() {
+  SimOptions options;
+  options.scheduler.max_num_seqs = 4;
+  options.scheduler.max_num_batched_tokens = 512;
+  options.scheduler.max_model_len = 1024;
+  options.num_pages = 64;
+  options.cost = {0.010, 0.001, 0.0001, 0.0};
+  return options;
+}
+
+SimResult run(const SimOptions& options, const std::vector<SimRequest>& requests,
+              std::vector<double>* gaps = nullptr, bool equal_prompts = false) {
+  auto result = simulate(
+      options, requests,
+      [&](std::size_t index, std::vector<TokenId>& out) {
+        const int first = equal_prompts ? 0 : static_cast<int>(index) * 10'000;
+        for (int i = 0; i < requests[index].prompt_tokens; ++i) out.push_back(first + i);
+      },
+      [gaps](double seconds) {
+        if (gaps != nullptr) gaps->push_back(seconds);
+      });
+  EXPECT_TRUE(result.ok()) << result.status().to_string();
+  return result.ok() ? *result : SimResult();
+}
+
+TEST(Simulator, ALoneRequestTakesWhatItsStepsCost) {
+  std::vector<double> gaps;
+  const SimResult result = run(options(), {{2.0, 100, 5}}, &gaps);
+  // One prompt step of 10 ms + 100 x 0.1 ms, four decode steps of 11 ms.
+  EXPECT_NEAR(result.outcomes[0].first_s, 0.020, 1e-6);
+  EXPECT_NEAR(result.outcomes[0].end_s, 0.020 + 4 * 0.011, 1e-6);
+  EXPECT_EQ(result.outcomes[0].tokens, 5);
+  EXPECT_EQ(gaps.size(), 4U);
+  for (const double gap : gaps) EXPECT_NEAR(gap, 0.011, 1e-6);
+  EXPECT_NEAR(result.busy_s, 0.064, 1e-6);
+  EXPECT_NEAR(result.simulated_s, 2.064, 1e-6);
+}
+
+TEST(Simulator, TheDoorsCostIsPartOfTheWait) {
+  SimOptions with_door = options();
+  with_door.door_s = 0.5;
+  EXPECT_NEAR(run(with_door, {{0.0, 100, 1}}).outcomes[0].first_s, 0.520, 1e-6);
+}
+
+TEST(Simulator, EveryRequestGetsItsTokensUnderOverload) {
+  for (const bool overcommit : {false, true}) {
+    for (const int depth : {1, 2}) {
+      SimOptions crowded = options();
+      crowded.num_pages = 12;
+      crowded.scheduler.overcommit = overcommit;
+      crowded.scheduler.pipeline_depth = depth;
+      std::vector<SimRequest> requests;
+      for (int i = 0; i < 40; ++i) requests.push_back({i * 0.001, 100 + i, 60});
+      const SimResult result = run(crowded, requests);
+      for (const SimOutcome& outcome : result.outcomes) {
+        EXPECT_EQ(outcome.tokens, 60);
+        EXPECT_GT(outcome.end_s, outcome.first_s);
+      }
+      EXPECT_EQ(result.stats.generated_tokens, 40U * 60U);
+      EXPECT_EQ(result.refused, 0U);
+      if (!overcommit) {
+        EXPECT_EQ(result.stats.preemptions, 0U);
+      }
+    }
+  }
+}
+
+TEST(Simulator, EqualPromptsAreComputedOnce) {
+  std::vector<SimRequest> requests;
+  for (int i = 0; i < 4; ++i) requests.push_back({i * 1.0, 256, 2});
+  const SimResult cached = run(options(), requests, nullptr, true);
+  EXPECT_EQ(cached.outcomes[0].cached_tokens, 0);
+  EXPECT_EQ(cached.outcomes[3].cached_tokens, 192);  // full pages, and never the last token
+  SimOptions without = options();
+  without.scheduler.prefix_cache = false;
+  EXPECT_EQ(run(without, requests, nullptr, true).outcomes[3].cached_tokens, 0);
+}
+
+TEST(Simulator, RefusesWhatCanNeverRunAndGoesOn) {
+  const SimResult result = run(options(), {{0.0, 2000, 1}, {0.1, 10, 3}});
+  EXPECT_EQ(result.refused, 1U);
+  EXPECT_LT(result.outcomes[0].first_s, 0.0);
+  EXPECT_EQ(result.outcomes[1].tokens, 3);
+}
+
+TEST(Simulator, IsDeterministic) {
+  std::vector<SimRequest> requests;
+  for (int i = 0; i < 100; ++i) requests.push_back({i * 0.01, 50 + i % 7, 20});
+  const SimResult a = run(options(), requests);
+  const SimResult b = run(options(), requests);
+  for (std::size_t i = 0; i < requests.size(); ++i) {
+    EXPECT_EQ(a.outcomes[i].first_s, b.outcomes[i].first_s);
+    EXPECT_EQ(a.outcomes[i].end_s, b.outcomes[i].end_s);
+  }
+}
+
+TEST(Simulator, NamesWhatIsWrongWithItsOptions) {
+  const auto status = [](const SimOptions& wrong, const std::vector<SimRequest>& requests) {
+    return simulate(wrong, requests, {}, {}).status().field();
+  };
+  SimOptions wrong = options();
+  wrong.num_pages = 0;
+  EXPECT_EQ(status(wrong, {}), "num_pages");
+  wrong = options();
+  wrong.cost = {0.0, 0.0, 0.0, 1.0};
+  EXPECT_EQ(status(wrong, {}), "cost");
+  EXPECT_EQ(status(options(), {{2.0, 1, 1}, {1.0, 1, 1}}), "requests");
+}
+
+TEST(CostModel, FindsTheCoefficientsThatMadeTheMeasurements) {
+  const CostModel truth = {300e-6, 120e-6, 25e-6, 0.05e-6};
+  std::vector<Measurement> measurements;
+  for (const double rows : {1.0, 4.0, 16.0}) {
+    for (const double context : {64.0, 512.0}) {
+      const StepWork work = {1.0, rows, 0.0, rows * context};
+      measurements.push_back({work, truth.seconds(work)});
+    }
+  }
+  for (const double tokens : {32.0, 128.0, 1024.0}) {
+    const StepWork work = {std::max(1.0, tokens / 512.0), 0.0, tokens, tokens * tokens / 2.0};
+    measurements.push_back({work, truth.seconds(work)});
+  }
+  const auto fit = fit_cost_model(measurements);
+  ASSERT_TRUE(fit.ok());
+  EXPECT_NEAR(fit->model.step, truth.step, 1e-3 * truth.step);
+  EXPECT_NEAR(fit->model.row, truth.row, 1e-3 * truth.row);
+  EXPECT_NEAR(fit->model.token, truth.token, 1e-3 * truth.token);
+  EXPECT_NEAR(fit->model.pair, truth.pair, 1e-3 * truth.pair);
+  EXPECT_LT(fit->worst_error, 1e-3);
+}
+
+TEST(CostModel, NothingCostsLessThanNothing) {
+  // More context, less time: noise, and no reason to simulate faster steps for longer texts.
+  std::vector<Measurement> measurements;
+  for (const double context : {100.0, 200.0, 300.0, 400.0, 500.0}) {
+    measurements.push_back({{1.0, 1.0, 0.0, context}, 1e-3 - context * 1e-7});
+    measurements.push_back({{1.0, 0.0, context, context}, 1e-3 + context * 1e-5});
+  }
+  const auto fit = fit_cost_model(measurements);
+  ASSERT_TRUE(fit.ok());
+  EXPECT_GE(fit->model.step, 0.0);
+  EXPECT_GE(fit->model.row, 0.0);
+  EXPECT_GE(fit->model.token, 0.0);
+  EXPECT_GE(fit->model.pair, 0.0);
+  EXPECT_LT(fit->mean_error, 0.1);
+}
+
+TEST(CostModel, ReadsTheOutputOfTheBench) {
+  const auto rows = parse_bench_csv(std::string(kHeader) +
+                                        "prefill,1,1024,0,1000.0,1024.000,1000.0,15.1,0.01\n"
+                                        "decode,4,4,64,1532.3,0.653,0.356,12.5,19.14\n",
+                                    512);
+  ASSERT_TRUE(rows.ok()) << rows.status().to_string();
+  ASSERT_EQ(rows->size(), 2U);
+  EXPECT_EQ((*rows)[0].work.steps, 2.0);
+  EXPECT_EQ((*rows)[0].work.prefill_tokens, 1024.0);
+  EXPECT_EQ((*rows)[0].work.pairs, 1024.0 * 1025.0 / 2.0);
+  EXPECT_EQ((*rows)[1].work.decode_rows, 4.0);
+  EXPECT_EQ((*rows)[1].work.pairs, 260.0);
+  EXPECT_NEAR((*rows)[1].seconds, 0.653e-3, 1e-9);
+}
+
+TEST(CostModel, NamesTheLineOfAFault) {
+  for (const char* line : {"decode,4", "decode,x,4,64,1,0.6,0.3,12,19",
+                           "mixed,4,4,64,1,0.6,0.3,12,19", "decode,4,4,64,1,0,0.3,12,19"}) {
+    const auto rows = parse_bench_csv(std::string(kHeader) + line + "\n", 512);
+    ASSERT_FALSE(rows.ok()) << line;
+    EXPECT_THAT(rows.status().message(), testing::HasSubstr("line 2")) << line;
+  }
+  EXPECT_FALSE(fit_cost_model({}).ok());
+}
+
+}  // namespace
+}  // namespace latentd::loadtest
