@@ -66,6 +66,7 @@ std::vector<std::unique_ptr<Request>> Frontend::make_requests(const PreparedGene
                                                               GenerationId id) {
   const std::uint64_t seed = prepared.request.seed ? 0 : random_seed();
   std::vector<std::unique_ptr<Request>> requests;
+  requests.reserve(static_cast<std::size_t>(prepared.num_choices()));
   for (int choice = 0; choice < prepared.num_choices(); ++choice) {
     requests.push_back(
         make_engine_request(prepared, *model(), choice, request_id(id, choice), seed));

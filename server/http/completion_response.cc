@@ -98,7 +98,8 @@ void CompletionResponse::add_prompt(const Prompt& prompt, const std::vector<Toke
   decoded += detokenizer.finish();
   // A text comes back as it was sent, whatever the tokenizer made of it.
   const auto* text = std::get_if<std::string>(&prompt);
-  out.text = text != nullptr ? *text : std::move(decoded);
+  if (text != nullptr) decoded = *text;
+  out.text = std::move(decoded);
   out.num_chars = count_characters(out.text);
 }
 
