@@ -21,7 +21,7 @@
 
 namespace latentd {
 
-// A conversation, checked (server/http/chat_messages.h).
+// A conversation, checked (server/chat_messages.h).
 struct ChatPrompt {
   jinja::Value messages;
   // The same with the arguments of tool calls as JSON texts, for templates that want those;

@@ -62,7 +62,7 @@ std::uint64_t Frontend::random_seed() {
   return seeds_();
 }
 
-std::vector<std::unique_ptr<Request>> Frontend::make_requests(const PreparedGeneration& prepared,
+std::vector<std::unique_ptr<Request>> Frontend::make_requests(PreparedGeneration& prepared,
                                                               GenerationId id) {
   const std::uint64_t seed = prepared.request.seed ? 0 : random_seed();
   std::vector<std::unique_ptr<Request>> requests;

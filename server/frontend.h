@@ -94,7 +94,7 @@ class Frontend final {
  private:
   std::uint64_t random_seed();
   void forget(const std::string& client_id, GenerationId id);
-  std::vector<std::unique_ptr<Request>> make_requests(const PreparedGeneration& prepared,
+  std::vector<std::unique_ptr<Request>> make_requests(PreparedGeneration& prepared,
                                                       GenerationId id);
   Status submit_all(std::vector<std::unique_ptr<Request>> requests);
 

@@ -109,30 +109,45 @@ Status check_prompts(const GenerationRequest& request, const ServingModel& model
 
 Status too_long(const ServingModel& model, std::string_view bound, std::size_t prompt_tokens,
                 int max_tokens) {
-  return Status(StatusCode::kOutOfRange,
-                fmt::format("the model's context is {} tokens, but {}{} were asked for ({} in the "
-                            "prompt, {} to generate)",
-                            model.info.max_model_len, bound,
-                            prompt_tokens + static_cast<std::size_t>(max_tokens), prompt_tokens,
-                            max_tokens))
-      .with_field("prompt");
+  return Status(
+      StatusCode::kOutOfRange,
+      fmt::format("the model's context is {} tokens, but {}{} were asked for ({} in the "
+                  "prompt, {} to generate)",
+                  model.info.max_model_len, bound,
+                  prompt_tokens + static_cast<std::size_t>(max_tokens), prompt_tokens, max_tokens));
 }
 
-Result<PreparedGeneration::Input> prepare_input(const GenerationRequest& request,
-                                                const Prompt& prompt, const ServingModel& model) {
+// The tokens of a text, `wanted` of which are to follow.
+Result<std::vector<TokenId>> tokens_of(const std::string& text, bool add_special_tokens, int wanted,
+                                       const ServingModel& model) {
+  const std::size_t fewest = text.size() / model.longest_token_bytes;
+  if (fewest > static_cast<std::size_t>(model.info.max_model_len)) {
+    return too_long(model, "at least ", fewest, wanted);
+  }
+  auto tokens = model.tokenizer->encode(text, add_special_tokens);
+  if (tokens.empty()) {
+    return Status(StatusCode::kInvalidArgument, "must have at least one token");
+  }
+  // A tokenizer that knows more ids than the model has logits would index past the embedding.
+  for (const TokenId token : tokens) LATENTD_RETURN_IF_ERROR(check_token_id("", token, model));
+  return tokens;
+}
+
+// Of a conversation, `prompt` becomes its text.
+Result<PreparedGeneration::Input> prepare_input(const GenerationRequest& request, Prompt& prompt,
+                                                const ServingModel& model) {
   const auto context = static_cast<std::size_t>(model.info.max_model_len);
   // Of a request that says nothing, at least one token must fit behind the prompt.
   const int wanted = request.max_tokens.value_or(1);
+  bool add_special_tokens = request.add_special_tokens;
+  if (const auto* chat = std::get_if<ChatPrompt>(&prompt)) {
+    LATENTD_ASSIGN_OR_RETURN(std::string text, render_chat(*chat, model));
+    prompt = std::move(text);
+    add_special_tokens = false;  // the template has them
+  }
   PreparedGeneration::Input input;
   if (const auto* text = std::get_if<std::string>(&prompt)) {
-    const std::size_t fewest = text->size() / model.longest_token_bytes;
-    if (fewest > context) return too_long(model, "at least ", fewest, wanted);
-    input.tokens = model.tokenizer->encode(*text, request.add_special_tokens);
-    if (input.tokens.empty()) return invalid_argument("prompt", "must have at least one token");
-    // A tokenizer that knows more ids than the model has logits would index past the embedding.
-    for (const TokenId token : input.tokens) {
-      LATENTD_RETURN_IF_ERROR(check_token_id("prompt", token, model));
-    }
+    LATENTD_ASSIGN_OR_RETURN(input.tokens, tokens_of(*text, add_special_tokens, wanted, model));
   } else {
     input.tokens = std::get<std::vector<TokenId>>(prompt);
   }
@@ -142,6 +157,14 @@ Result<PreparedGeneration::Input> prepare_input(const GenerationRequest& request
   const int room = static_cast<int>(context - input.tokens.size());
   input.max_new_tokens = request.max_tokens.value_or(std::min(request.default_max_tokens, room));
   return input;
+}
+
+Result<std::unique_ptr<TokenConstraint>> make_constraint(const GenerationRequest& request,
+                                                         const ServingModel& model) {
+  if (request.format == OutputFormat::kJsonObject) return model.structured->json_object();
+  auto constraint = model.structured->json_schema(request.json_schema);
+  if (constraint.ok()) return constraint;
+  return invalid_argument("response_format", constraint.status().message());
 }
 
 float to_float(double value) { return static_cast<float>(value); }
@@ -193,15 +216,25 @@ Status validate(const GenerationRequest& request, const ServingModel& model) {
 Result<PreparedGeneration> prepare(GenerationRequest request, const ServingModel& model) {
   LATENTD_RETURN_IF_ERROR(validate(request, model));
   PreparedGeneration prepared;
-  for (const Prompt& prompt : request.prompts) {
-    LATENTD_ASSIGN_OR_RETURN(auto input, prepare_input(request, prompt, model));
-    prepared.inputs.push_back(std::move(input));
+  for (Prompt& prompt : request.prompts) {
+    const char* field = std::holds_alternative<ChatPrompt>(prompt) ? "messages" : "prompt";
+    auto input = prepare_input(request, prompt, model);
+    if (!input.ok() && !input.status().field().empty()) return input.status();
+    if (!input.ok()) {
+      return Status(input.status().code(), input.status().message()).with_field(field);
+    }
+    prepared.inputs.push_back(*std::move(input));
   }
   prepared.request = std::move(request);
+  if (prepared.request.format == OutputFormat::kText) return prepared;
+  for (int choice = 0; choice < prepared.num_choices(); ++choice) {
+    LATENTD_ASSIGN_OR_RETURN(auto constraint, make_constraint(prepared.request, model));
+    prepared.constraints.push_back(std::move(constraint));
+  }
   return prepared;
 }
 
-std::unique_ptr<Request> make_engine_request(const PreparedGeneration& prepared,
+std::unique_ptr<Request> make_engine_request(PreparedGeneration& prepared,
                                              const ServingModel& model, int choice, RequestId id,
                                              std::uint64_t random_seed) {
   const GenerationRequest& asked = prepared.request;
@@ -226,6 +259,9 @@ std::unique_ptr<Request> make_engine_request(const PreparedGeneration& prepared,
   request->wants_prompt_logprobs = asked.prompt_logprobs;
   request->priority = asked.priority;
   request->deadline = asked.deadline;
+  if (!prepared.constraints.empty()) {
+    request->constraint = std::move(prepared.constraints[static_cast<std::size_t>(choice)]);
+  }
   return request;
 }
 

@@ -35,8 +35,12 @@ inline constexpr int kMaxLogitBias = 300;
 inline constexpr int kMaxAllowedTokens = 4096;
 inline constexpr int kMaxLogprobs = 20;
 
-// A text, or token ids that are taken as they are.
-using Prompt = std::variant<std::string, std::vector<TokenId>>;
+// A text, token ids that are taken as they are, or a conversation that the model's template
+// renders.
+using Prompt = std::variant<std::string, std::vector<TokenId>, ChatPrompt>;
+
+// What the text has to be. Choices that are cut by max_tokens are the start of that.
+enum class OutputFormat : std::uint8_t { kText, kJsonObject, kJsonSchema };
 
 struct GenerationRequest {
   std::string model;  // empty: the one that is served
@@ -63,6 +67,9 @@ struct GenerationRequest {
   std::vector<std::pair<TokenId, double>> logit_bias;
   std::optional<std::vector<TokenId>> allowed_token_ids;  // no other is drawn
 
+  OutputFormat format = OutputFormat::kText;
+  std::string json_schema;  // of kJsonSchema: its JSON text
+
   int logprobs = -1;  // -1: none
   bool prompt_logprobs = false;
   bool skip_special_tokens = true;
@@ -87,18 +94,20 @@ struct PreparedGeneration {
     int max_new_tokens = 0;
   };
 
-  GenerationRequest request;  // `prompts` kept as given
+  GenerationRequest request;  // `prompts` as given, but conversations as their texts
   std::vector<Input> inputs;  // one a prompt
+  std::vector<std::unique_ptr<TokenConstraint>> constraints;  // one a choice, or none at all
 
   int num_choices() const { return static_cast<int>(inputs.size()) * request.n; }
   int input_of(int choice) const { return choice / request.n; }
 };
 
-// Validates, tokenises and checks lengths.
+// Validates, renders, tokenises, checks lengths and compiles the schema.
 Result<PreparedGeneration> prepare(GenerationRequest request, const ServingModel& model);
 
-// The engine's request for one choice. `random_seed` serves a request that names no seed.
-std::unique_ptr<Request> make_engine_request(const PreparedGeneration& prepared,
+// The engine's request for one choice; takes that choice's constraint. `random_seed` serves a
+// request that names no seed.
+std::unique_ptr<Request> make_engine_request(PreparedGeneration& prepared,
                                              const ServingModel& model, int choice, RequestId id,
                                              std::uint64_t random_seed);
 

@@ -97,6 +97,7 @@ Result<Loaded> load(const ServeOptions& options, EventSink sink) {
   model.end_tokens = end_tokens_of(model.config, loaded.engine->generation_defaults());
   if (options.use_generation_config) model.defaults = loaded.engine->generation_defaults();
   model.longest_token_bytes = longest_token_bytes(*model.tokenizer);
+  model.structured = std::make_unique<StructuredOutput>(*model.tokenizer, model.end_tokens);
   load_chat_format(options, model);
   model.default_max_tokens = options.default_max_tokens;
   model.created_unix = unix_now();

@@ -8,6 +8,11 @@ bool ServingModel::is_called(const std::string& model) const {
   return std::ranges::find(names, model) != names.end();
 }
 
+Result<std::string> render_chat(const ChatPrompt& chat, const ServingModel& model) {
+  if (model.chat == nullptr) return invalid_argument("messages", model.why_no_chat);
+  return model.chat->render(chat);
+}
+
 std::vector<TokenId> end_tokens_of(const ModelConfig& config, const GenerationDefaults& defaults) {
   std::vector<TokenId> tokens = config.eos_token_ids;
   tokens.insert(tokens.end(), defaults.eos_token_ids.begin(), defaults.eos_token_ids.end());

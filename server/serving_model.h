@@ -13,6 +13,7 @@
 #include "engine/engine.h"
 #include "scheduler/request.h"
 #include "server/chat_format.h"
+#include "server/text/schema/structured_output.h"
 #include "server/text/tokenizer.h"
 
 namespace latentd {
@@ -27,8 +28,9 @@ struct EnginePort {
 struct ServingModel {
   std::vector<std::string> names;  // at least one; the first is what answers call it
   std::unique_ptr<const Tokenizer> tokenizer;
-  std::unique_ptr<const ChatFormat> chat;  // null: no conversations
-  std::string why_no_chat;                 // then
+  std::unique_ptr<const ChatFormat> chat;        // null: no conversations
+  std::string why_no_chat;                       // then
+  std::unique_ptr<StructuredOutput> structured;  // locks for itself
   ModelConfig config;
   EngineInfo info;
   GenerationDefaults defaults;          // unset fields when the operator said to ignore the file
@@ -40,6 +42,9 @@ struct ServingModel {
   const std::string& name() const { return names.front(); }
   bool is_called(const std::string& model) const;
 };
+
+// The prompt of a conversation. kInvalidArgument, also when the model has no chat template.
+Result<std::string> render_chat(const ChatPrompt& chat, const ServingModel& model);
 
 // The union of both end-of-text lists, sorted.
 std::vector<TokenId> end_tokens_of(const ModelConfig& config, const GenerationDefaults& defaults);

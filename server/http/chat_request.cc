@@ -4,8 +4,8 @@
 #include <array>
 #include <nlohmann/json.hpp>
 
-#include "server/http/chat_messages.h"
-#include "server/http/json_value.h"
+#include "server/chat_messages.h"
+#include "server/json_value.h"
 
 namespace latentd {
 namespace {
@@ -64,19 +64,6 @@ void read_modalities(JsonFields& fields) {
   fields.fault("modalities", "must be [\"text\"]: the model writes text alone");
 }
 
-void read_response_format(JsonFields& fields) {
-  const Json* format = fields.find("response_format");
-  if (format == nullptr) return;
-  const auto type = format->is_object() ? format->find("type") : format->end();
-  if (type == format->end() || !type->is_string()) {
-    return fields.fault("response_format", "must be an object with a type");
-  }
-  if (*type == "text") return;
-  fields.fault("response_format", *type == "json_object" || *type == "json_schema"
-                                      ? "only text is supported by this version"
-                                      : "type must be text, json_object or json_schema");
-}
-
 Status read_kwargs(const jinja::Value& kwargs, ChatPrompt& prompt) {
   if (kwargs.is_undefined() || kwargs.is(jinja::Kind::kNone)) return ok_status();
   if (!kwargs.is(jinja::Kind::kMap)) {
@@ -95,7 +82,6 @@ Status read_kwargs(const jinja::Value& kwargs, ChatPrompt& prompt) {
 
 // A field's name as this route's clients know it.
 std::string chat_spelling(const std::string& field, const ChatRequest& request) {
-  if (field == "prompt") return "messages";
   if (field == "logprobs") return "top_logprobs";
   if (field == "max_tokens" && request.spelled_max_completion_tokens) {
     return "max_completion_tokens";
@@ -132,42 +118,29 @@ Result<ChatRequest> parse_chat(std::string_view body) {
   }
   ChatRequest request;
   JsonFields fields(json);
-  request.generation.add_special_tokens = false;  // the template has them
   read_generation_fields(fields, request.generation);
   read_output_fields(fields, request.output);
   read_lengths(fields, request);
   read_logprobs(fields, request.generation);
   const bool may_call = read_tool_choice(fields);
   read_modalities(fields);
-  read_response_format(fields);
+  read_response_format(fields, body, request.generation);
   check_refused(fields, kRefusedEverywhere);
   check_refused(fields, kRefused);
   LATENTD_RETURN_IF_ERROR(fields.status());
-  LATENTD_ASSIGN_OR_RETURN(request.prompt, read_chat_prompt(fields, body));
-  if (!may_call) request.prompt.tools = jinja::Value::none();
+  LATENTD_ASSIGN_OR_RETURN(ChatPrompt prompt, read_chat_prompt(fields, body));
+  if (!may_call) prompt.tools = jinja::Value::none();
+  request.generation.prompts.emplace_back(std::move(prompt));
   return request;
-}
-
-Result<std::string> render_prompt(const ChatPrompt& prompt, const ServingModel& model) {
-  if (model.chat == nullptr) return invalid_argument("messages", model.why_no_chat);
-  return model.chat->render(prompt);
 }
 
 Result<PreparedGeneration> prepare_chat(const ChatRequest& request, const ServingModel& model) {
   GenerationRequest generation = request.generation;
   generation.default_max_tokens = model.default_max_tokens;
-  // Rendering is the work of a prompt: what is wrong without one is told first.
-  generation.prompts = {std::vector<TokenId>{0}};
-  const auto spelled = [&request](const Status& status) {
-    return Status(status.code(), status.message())
-        .with_field(chat_spelling(status.field(), request));
-  };
-  if (Status status = validate(generation, model); !status.ok()) return spelled(status);
-  LATENTD_ASSIGN_OR_RETURN(std::string text, render_prompt(request.prompt, model));
-  generation.prompts = {std::move(text)};
   auto prepared = prepare(std::move(generation), model);
-  if (!prepared.ok()) return spelled(prepared.status());
-  return prepared;
+  if (prepared.ok()) return prepared;
+  const Status& status = prepared.status();
+  return Status(status.code(), status.message()).with_field(chat_spelling(status.field(), request));
 }
 
 }  // namespace latentd

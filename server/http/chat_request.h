@@ -16,8 +16,7 @@
 namespace latentd {
 
 struct ChatRequest {
-  GenerationRequest generation;  // no prompt yet
-  ChatPrompt prompt;
+  GenerationRequest generation;  // its one prompt is a ChatPrompt
   OutputFields output;
   bool spelled_max_completion_tokens = false;
 };
@@ -29,10 +28,7 @@ Result<ChatRequest> parse_chat(std::string_view body);
 // `text` is the JSON of the object behind `fields`.
 Result<ChatPrompt> read_chat_prompt(JsonFields& fields, std::string_view text);
 
-// The prompt of the conversation. kInvalidArgument when the model has no chat template.
-Result<std::string> render_prompt(const ChatPrompt& prompt, const ServingModel& model);
-
-// Renders, validates and tokenises. Errors as prepare, their fields as chats spell them.
+// As prepare, with the fields of its errors as this route's clients know them.
 Result<PreparedGeneration> prepare_chat(const ChatRequest& request, const ServingModel& model);
 
 }  // namespace latentd

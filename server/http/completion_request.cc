@@ -85,6 +85,7 @@ Result<CompletionRequest> parse_completion(std::string_view body) {
   read_generation_fields(fields, generation);
   read_output_fields(fields, request.output);
   read_logprobs(fields, generation);
+  read_response_format(fields, body, generation);
   fields.read("echo", request.echo);
   check_refused(fields, kRefusedEverywhere);
   LATENTD_RETURN_IF_ERROR(fields.status());

@@ -3,6 +3,8 @@
 #include <charconv>
 #include <nlohmann/json.hpp>
 
+#include "server/json_value.h"
+
 namespace latentd {
 namespace {
 
@@ -46,6 +48,13 @@ void read_stream_options(JsonFields& fields, OutputFields& output) {
   }
 }
 
+// The schema in a response_format: where OpenAI has it, or beside the type as llama.cpp does.
+const jinja::Value* schema_of(const jinja::Value& format) {
+  const jinja::Value* outer = format.map().find("json_schema");
+  const jinja::Value& holder = outer != nullptr && outer->is(jinja::Kind::kMap) ? *outer : format;
+  return holder.map().find("schema");
+}
+
 bool asks_for_something(const Json& value) {
   if (value.is_boolean()) return value.get<bool>();
   if (value.is_string()) return !value.get_ref<const std::string&>().empty();
@@ -84,6 +93,29 @@ void read_output_fields(JsonFields& fields, OutputFields& output) {
   fields.read("stream", output.stream);
   read_stream_options(fields, output);
   fields.read("return_token_ids", output.return_token_ids);
+}
+
+void read_response_format(JsonFields& fields, std::string_view text,
+                          GenerationRequest& generation) {
+  constexpr const char* kName = "response_format";
+  const Json* format = fields.find(kName);
+  if (format == nullptr) return;
+  const auto type = format->is_object() ? format->find("type") : format->end();
+  if (type == format->end()) return fields.fault(kName, "must be an object with a type");
+  if (*type == "text") return;
+  if (*type != "json_object" && *type != "json_schema") {
+    return fields.fault(kName, "type must be text, json_object or json_schema");
+  }
+  const jinja::Value body = value_of_json(text);
+  const jinja::Value* schema = schema_of(*body.map().find(kName));
+  if (schema != nullptr && !schema->is(jinja::Kind::kNone)) {
+    generation.format = OutputFormat::kJsonSchema;
+    generation.json_schema = json_of_value(*schema);
+  } else if (*type == "json_object") {
+    generation.format = OutputFormat::kJsonObject;
+  } else {
+    fields.fault(kName, "json_schema.schema is required");
+  }
 }
 
 void check_refused(JsonFields& fields, std::span<const RefusedField> refused) {

@@ -9,6 +9,7 @@
 #pragma once
 
 #include <span>
+#include <string_view>
 
 #include "server/generation_request.h"
 #include "server/http/json_fields.h"
@@ -27,6 +28,10 @@ struct OutputFields {
 void read_generation_fields(JsonFields& fields, GenerationRequest& generation);
 
 void read_output_fields(JsonFields& fields, OutputFields& output);
+
+// response_format: text, json_object (llama.cpp's `schema` in it too) or json_schema. `text` is the
+// JSON of the object behind `fields`: a schema's properties keep their order.
+void read_response_format(JsonFields& fields, std::string_view text, GenerationRequest& generation);
 
 // A field that would change the answer and is not implemented: better refused than ignored.
 struct RefusedField {

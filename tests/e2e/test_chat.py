@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import urllib.request
+from typing import Literal
 
 import jinja2
 import openai
+import pydantic
 import pytest
 import tokenizers
 from conftest import ROOT
@@ -157,6 +159,27 @@ def test_stop_strings_and_lengths_end_an_answer(client):
     assert short.usage.completion_tokens == 3
     only = ask(client, max_tokens=3, extra_body={"allowed_token_ids": [100], "ignore_eos": True})
     assert len(set(only.choices[0].message.content)) == 1
+
+
+def test_answers_can_be_held_to_a_schema(client):
+    class Pet(pydantic.BaseModel):
+        kind: Literal["cat", "dog"]
+        legs: int = pydantic.Field(ge=0, le=9)
+        tame: bool
+
+    arguments = {"model": "latent-mini", "messages": STORY, "max_tokens": 60, "temperature": 1.0, "seed": 3}
+    parsed = client.chat.completions.parse(**arguments, response_format=Pet, n=2)
+    for choice in parsed.choices:
+        assert isinstance(choice.message.parsed, Pet) and choice.finish_reason == "stop"
+    raw = json.loads(parsed.choices[0].message.content)
+    assert list(raw) == ["kind", "legs", "tame"]  # in the schema's order
+    any_object = ask(client, response_format={"type": "json_object"}, max_tokens=200, seed=1, temperature=1)
+    if any_object.choices[0].finish_reason == "stop":
+        assert isinstance(json.loads(any_object.choices[0].message.content), dict)
+    assert any_object.choices[0].message.content.startswith("{")
+    with pytest.raises(openai.BadRequestError) as error:
+        ask(client, response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": {"not": {}}}})
+    assert error.value.body["param"] == "response_format"
 
 
 def test_a_final_message_is_continued(client, rendered):

@@ -2,8 +2,8 @@
 
 #include <gmock/gmock.h>
 
-#include "server/http/chat_messages.h"
-#include "server/http/json_value.h"
+#include "server/chat_messages.h"
+#include "server/json_value.h"
 #include "tests/server/test_model.h"
 
 namespace latentd {

@@ -4,6 +4,8 @@
 
 #include <cmath>
 
+#include "server/chat_messages.h"
+#include "server/json_value.h"
 #include "tests/server/test_model.h"
 
 namespace latentd {
@@ -112,6 +114,55 @@ TEST_F(GenerationRequestTest, BoundsChoicesTimesPrompts) {
   EXPECT_TRUE(prepare(request, *model_).ok());
 }
 
+TEST_F(GenerationRequestTest, RendersConversationsAndAddsNothingAroundThem) {
+  model_ = testing::make_chat_model();
+  ChatPrompt chat;
+  ASSERT_EQ(read_messages(value_of_json(R"([{"role": "user", "content": "x"}])"), chat),
+            ok_status());
+  GenerationRequest request;
+  request.prompts.emplace_back(std::move(chat));
+  const auto prepared = prepare(request, *model_);
+  ASSERT_TRUE(prepared.ok()) << prepared.status().to_string();
+  EXPECT_EQ(std::get<std::string>(prepared->request.prompts[0]), "[user]x[assistant]");
+  request.max_tokens = 128;
+  expect_fault(request, "messages", StatusCode::kOutOfRange);
+  model_->chat = nullptr;
+  expect_fault(request, "messages");
+}
+
+TEST_F(GenerationRequestTest, GivesEachChoiceItsConstraint) {
+  GenerationRequest request = of_text("a");
+  request.n = 2;
+  request.format = OutputFormat::kJsonSchema;
+  request.json_schema = R"({"type": "integer"})";
+  auto prepared = prepare(request, *model_);
+  ASSERT_TRUE(prepared.ok()) << prepared.status().to_string();
+  ASSERT_THAT(prepared->constraints, SizeIs(2));
+  const auto engine = make_engine_request(*prepared, *model_, 1, RequestId(1), 9);
+  ASSERT_NE(engine->constraint, nullptr);
+  EXPECT_FALSE(engine->constraint->accept('x'));
+  EXPECT_TRUE(make_engine_request(*prepared, *model_, 0, RequestId(0), 9)->constraint->accept('7'));
+  request.json_schema = R"({"type": "colour"})";
+  expect_fault(request, "response_format");
+  request.json_schema = "{";
+  expect_fault(request, "response_format");
+  request.json_schema = std::string(1 << 20, ' ');
+  expect_fault(request, "response_format");
+}
+
+TEST_F(GenerationRequestTest, AllowedTokensMustBeSomeOfTheModels) {
+  GenerationRequest request = of_text("a");
+  request.allowed_token_ids = {65, 66};
+  auto prepared = prepare(request, *model_);
+  ASSERT_TRUE(prepared.ok());
+  EXPECT_THAT(make_engine_request(*prepared, *model_, 0, RequestId(0), 9)->sampling.allowed_tokens,
+              ElementsAre(65, 66));
+  request.allowed_token_ids = {testing::kVocabSize};
+  expect_fault(request, "allowed_token_ids");
+  request.allowed_token_ids->clear();
+  expect_fault(request, "allowed_token_ids");
+}
+
 TEST_F(GenerationRequestTest, KnowsTheModelByAllItsNames) {
   GenerationRequest request = of_text("a");
   request.model = "alias";
@@ -125,7 +176,7 @@ TEST_F(GenerationRequestTest, FallsBackToTheModelsDefaults) {
   request.top_k = -1;
   request.n = 2;
   request.seed = 40;
-  const auto prepared = prepare(request, *model_);
+  auto prepared = prepare(request, *model_);
   const auto engine = make_engine_request(*prepared, *model_, 1, RequestId(5), 0);
   EXPECT_FLOAT_EQ(engine->sampling.temperature, 0.6F);
   EXPECT_EQ(engine->sampling.top_k, 0);  // switched off by the request
@@ -139,7 +190,7 @@ TEST_F(GenerationRequestTest, IgnoringTheEndKeepsTheClientsStopTokens) {
   request.ignore_eos = true;
   request.stop_token_ids = {10};
   request.min_tokens = 4;
-  const auto prepared = prepare(request, *model_);
+  auto prepared = prepare(request, *model_);
   const auto engine = make_engine_request(*prepared, *model_, 0, RequestId(1), 9);
   EXPECT_THAT(engine->stop_tokens, ElementsAre(10));
   EXPECT_THAT(engine->sampling.banned_until_min_tokens, ElementsAre(10));

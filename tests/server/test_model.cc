@@ -60,6 +60,8 @@ std::unique_ptr<ServingModel> make_test_model() {
   model->info.page_tokens = 16;
   model->info.num_pages = 64;
   model->end_tokens = {kEos};
+  model->structured = std::make_unique<StructuredOutput>(*model->tokenizer, model->end_tokens);
+  model->why_no_chat = "the model has no chat template";
   model->longest_token_bytes = longest_token_bytes(*model->tokenizer);
   return model;
 }

@@ -59,13 +59,14 @@ TEST_F(ChatRequestTest, ReadsEveryField) {
   EXPECT_THAT(*generation.allowed_token_ids, ElementsAre(7, 8));
   EXPECT_EQ(generation.logprobs, 3);
   EXPECT_TRUE(generation.ignore_eos && generation.include_stop_in_output);
-  EXPECT_FALSE(generation.skip_special_tokens || generation.add_special_tokens);
+  EXPECT_FALSE(generation.skip_special_tokens);
   EXPECT_TRUE(request->output.stream && request->output.include_usage);
   EXPECT_TRUE(request->output.continuous_usage && request->output.return_token_ids);
-  EXPECT_FALSE(request->prompt.add_generation_prompt);
-  EXPECT_TRUE(request->prompt.continue_final_message);
-  ASSERT_EQ(request->prompt.more.size(), 1U);
-  EXPECT_EQ(request->prompt.more[0].first, "enable_thinking");
+  const auto& prompt = std::get<ChatPrompt>(generation.prompts.at(0));
+  EXPECT_FALSE(prompt.add_generation_prompt);
+  EXPECT_TRUE(prompt.continue_final_message);
+  ASSERT_EQ(prompt.more.size(), 1U);
+  EXPECT_EQ(prompt.more[0].first, "enable_thinking");
 }
 
 TEST_F(ChatRequestTest, RendersEveryRoleAndBothShapesOfContent) {
@@ -101,16 +102,40 @@ TEST_F(ChatRequestTest, NoToolsAreShownWhenNoneMayBeChosen) {
   const auto shown = [&](std::string_view choice) {
     const auto request = parse_chat(R"({"messages": [{"role": "user", "content": "x"}], )" +
                                     std::string(kTools) + std::string(choice) + "}");
-    return request.ok() && request->prompt.tools.is(jinja::Kind::kSequence);
+    return request.ok() &&
+           std::get<ChatPrompt>(request->generation.prompts.at(0)).tools.is(jinja::Kind::kSequence);
   };
   EXPECT_TRUE(shown(R"("auto")"));
   EXPECT_TRUE(shown("null"));
   EXPECT_FALSE(shown(R"("none")"));
 }
 
+TEST_F(ChatRequestTest, EveryChoiceOfAnAskedFormatHasAConstraintOfItsOwn) {
+  const auto constraints = [this](const std::string& format) {
+    const auto prepared = prepare_body(
+        R"({"messages": [{"role": "user", "content": "x"}], "n": 2, "response_format": )" + format +
+        "}");
+    EXPECT_TRUE(prepared.ok()) << prepared.status().to_string();
+    return prepared.ok() ? prepared->constraints.size() : 0;
+  };
+  EXPECT_EQ(constraints(R"({"type": "text"})"), 0U);
+  EXPECT_EQ(constraints(R"({"type": "json_object"})"), 2U);
+  EXPECT_EQ(constraints(R"({"type": "json_object", "schema": {"type": "integer"}})"), 2U);
+  EXPECT_EQ(constraints(R"({"type": "json_schema", "json_schema": {"name": "n", "strict": true,
+                            "schema": {"type": "integer"}}})"),
+            2U);
+}
+
+TEST_F(ChatRequestTest, SchemasKeepTheOrderOfTheirProperties) {
+  const auto request = parse_chat(
+      R"({"messages": [{"role": "user", "content": "x"}], "response_format": {"type": "json_schema",
+          "json_schema": {"schema": {"z": [1, -2.5, true, null], "a\"": {"é": {}, "b": []}}}}})");
+  ASSERT_TRUE(request.ok());
+  EXPECT_EQ(request->generation.json_schema, R"({"z":[1,-2.5,true,null],"a\"":{"é":{},"b":[]}})");
+}
+
 TEST_F(ChatRequestTest, SaysThatTheModelHasNoTemplate) {
   model_->chat = nullptr;
-  model_->why_no_chat = "the model has no chat template";
   const Status status = fault_of(R"("n": 1)");
   EXPECT_EQ(status.code(), StatusCode::kInvalidArgument);
   EXPECT_EQ(status.field(), "messages");
@@ -224,6 +249,11 @@ TEST_F(ChatRequestTest, NamesTheFieldThatIsWrong) {
       {R"("functions": [{"name": "f"}])", "functions"},
       {R"("response_format": "json")", "response_format"},
       {R"("response_format": {"type": "xml"})", "response_format"},
+      {R"("response_format": {"type": "json_schema"})", "response_format"},
+      {R"("response_format": {"type": "json_schema", "json_schema": {"name": "n"}})",
+       "response_format"},
+      {R"("response_format": {"type": "json_schema", "json_schema": {"schema": {"not": {}}}})",
+       "response_format"},
       {R"("modalities": ["audio"])", "modalities"},
       {R"("audio": {"voice": "x"})", "audio"},
       {R"("bad_words": ["a"])", "bad_words"},

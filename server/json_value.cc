@@ -1,4 +1,4 @@
-#include "server/http/json_value.h"
+#include "server/json_value.h"
 
 #include <limits>
 #include <nlohmann/json.hpp>
@@ -78,12 +78,55 @@ class ValueBuilder final : public nlohmann::json_sax<nlohmann::json> {
   std::vector<Container> open_;
 };
 
+void append_json(const Value& value, std::string& out) {
+  switch (value.kind()) {
+    case jinja::Kind::kBool:
+      out += value.as_bool() ? "true" : "false";
+      return;
+    case jinja::Kind::kInt:
+      out += std::to_string(value.as_int());
+      return;
+    case jinja::Kind::kDouble:
+      out += nlohmann::json(value.as_double()).dump();
+      return;
+    case jinja::Kind::kString:
+      out += nlohmann::json(value.bytes()).dump();
+      return;
+    case jinja::Kind::kSequence:
+      out += '[';
+      for (const Value& item : value.sequence()->items) {
+        if (out.back() != '[') out += ',';
+        append_json(item, out);
+      }
+      out += ']';
+      return;
+    case jinja::Kind::kMap:
+      out += '{';
+      for (const auto& [key, member] : value.map().entries()) {
+        if (out.back() != '{') out += ',';
+        append_json(key, out);
+        out += ':';
+        append_json(member, out);
+      }
+      out += '}';
+      return;
+    default:
+      out += "null";
+  }
+}
+
 }  // namespace
 
 Value value_of_json(std::string_view text) {
   ValueBuilder builder;
   nlohmann::json::sax_parse(text.begin(), text.end(), &builder);
   return builder.take();
+}
+
+std::string json_of_value(const Value& value) {
+  std::string out;
+  append_json(value, out);
+  return out;
 }
 
 }  // namespace latentd

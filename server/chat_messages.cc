@@ -1,11 +1,11 @@
-#include "server/http/chat_messages.h"
+#include "server/chat_messages.h"
 
 #include <algorithm>
 #include <array>
 #include <nlohmann/json.hpp>
 
 #include "engine/model/json.h"
-#include "server/http/json_value.h"
+#include "server/json_value.h"
 
 namespace latentd {
 namespace {
