@@ -145,10 +145,6 @@ void Recorder::record_success(const Progress& progress, int tokens, TimePoint no
     keep_sample(progress);
   }
   measures_.e2e.record(microseconds(now - progress.intended));
-  if (in_window(seconds_since_start(now))) {
-    ++measures_.window_completed;
-    measures_.window_good += is_good ? 1 : 0;
-  }
   measures_.event_tokens += static_cast<std::uint64_t>(progress.event_tokens);
   measures_.usage_tokens += static_cast<std::uint64_t>(tokens);
 }
@@ -181,6 +177,11 @@ void Recorder::on_end(const Progress& progress, std::string error, int expected_
   measures_.last_end_seconds = std::max(measures_.last_end_seconds, seconds);
   live_.in_flight.fetch_sub(1, kRelaxed);
   const bool cancelled = error == "cancelled";
+  // Throughput counts what ended in the window, whenever it began.
+  if (error.empty() && in_window(seconds)) {
+    ++measures_.window_completed;
+    measures_.window_good += good(progress, tokens, now) ? 1 : 0;
+  }
   SecondBin& second = bin(seconds);
   if (error.empty() || cancelled) {
     ++second.completed;

@@ -103,6 +103,14 @@ TEST_F(RecorderTest, TokensOutsideTheWindowDoNotCountAsThroughput) {
   EXPECT_EQ(recorder.measures().total().output_tokens, 4U);
 }
 
+TEST_F(RecorderTest, ThroughputCountsWhatEndedInTheWindowWheneverItBegan) {
+  Recorder recorder(options(), live_);
+  answer(recorder, 900, 900, {950, 1500});
+  EXPECT_EQ(recorder.measures().window_completed, 1U);
+  EXPECT_EQ(recorder.measures().window_good, 0U);  // its tokens were 550 ms apart
+  EXPECT_EQ(recorder.measures().total().completed, 0U);
+}
+
 TEST_F(RecorderTest, SamplesStayBoundedAndSpread) {
   Recorder recorder(options(), live_);
   for (int i = 0; i < 20'000; ++i) answer(recorder, 2000 + i, 2000 + i, {2001 + i});
