@@ -20,9 +20,9 @@ LOADTEST, LATENTD = sys.argv[1:3]
 
 
 class Server:
-    """A server process that says on which ports it listens."""
+    """A server process that says on which ports it listens, and with `ready` when it serves."""
 
-    def __init__(self, command: list[str], pattern: str):
+    def __init__(self, command: list[str], pattern: str, ready: str = ""):
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         assert self.process.stdout is not None
         seen = []
@@ -30,6 +30,7 @@ class Server:
             seen.append(line)
             if match := re.search(pattern, line):
                 self.ports = [int(port) for port in match.groups()]
+            if hasattr(self, "ports") and re.search(ready, line):
                 break
         else:
             raise AssertionError("".join(seen))
@@ -126,7 +127,7 @@ class RealServerTest(LoadTest):
     def setUpClass(cls) -> None:
         command = [LATENTD, "serve", "--model", str(ROOT / "models/latent-mini"), "--http-port", "0",
                    "--grpc-port", "0", "--drain-propagation", "0"]  # fmt: skip
-        cls.server = Server(command, r"listening\W+http\W+127\.0\.0\.1:(\d+)\W+grpc\W+127\.0\.0\.1:(\d+)")
+        cls.server = Server(command, r"listening\W+http\W+127\.0\.0\.1:(\d+)\W+grpc\W+127\.0\.0\.1:(\d+)", r"\bready\b")
 
     @classmethod
     def tearDownClass(cls) -> None:
