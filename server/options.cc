@@ -156,9 +156,10 @@ void add_inspect_options(CLI::App& app, RawProbes& raw) {
 }
 
 // The ports follow the variables that set them for `serve`, so that a container's check needs no
-// flags.
+// flags. CLI11 checks variables of every subcommand, named or not: 0, which `serve` takes, must
+// pass.
 void add_health_options(CLI::App& app, RawProbes& raw) {
-  const CLI::Range port(1, 65535);
+  const CLI::Range port(0, 65535);
   app.add_option("--host", raw.health.host, "Address of the server")->capture_default_str();
   app.add_option("--http-port", raw.health.http_port, "Its HTTP port")
       ->check(port)

@@ -1,0 +1,27 @@
+# Completion of latentd for bash. Made by deploy/cli.py.
+_latentd() {
+  local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]} options=''
+  COMPREPLY=()
+  case $before in
+    --block-size) mapfile -t COMPREPLY < <(compgen -W '16 32 64' -- "$word"); return ;;
+    --device) mapfile -t COMPREPLY < <(compgen -W 'cpu cuda' -- "$word"); return ;;
+    --dtype) mapfile -t COMPREPLY < <(compgen -W 'auto fp32 bf16' -- "$word"); return ;;
+    --generation-config) mapfile -t COMPREPLY < <(compgen -W 'auto none' -- "$word"); return ;;
+    --kv-cache-dtype) mapfile -t COMPREPLY < <(compgen -W 'auto fp32 bf16' -- "$word"); return ;;
+    --log-format) mapfile -t COMPREPLY < <(compgen -W 'text json' -- "$word"); return ;;
+    --log-level) mapfile -t COMPREPLY < <(compgen -W 'trace debug info warning error critical' -- "$word"); return ;;
+    --page-tokens) mapfile -t COMPREPLY < <(compgen -W '16 32 64' -- "$word"); return ;;
+    --model | inspect) mapfile -t COMPREPLY < <(compgen -d -- "$word"); return ;;
+    --config) mapfile -t COMPREPLY < <(compgen -f -- "$word"); return ;;
+  esac
+  case ${COMP_WORDS[1]:-} in
+    serve) options='-h --help --model --config --host --http-port --grpc-port --served-model-name --api-key --generation-config --default-max-tokens --max-queue --drain-timeout --drain-propagation --log-level --log-format --device --cpu-threads --dtype --kv-cache-dtype --kv-cache-tokens --page-tokens --block-size --max-model-len --max-num-seqs --max-num-batched-tokens --batch-invariant --no-batch-invariant{false} --no-prefix-cache --overcommit' ;;
+    inspect) options='-h --help --memory --kv-cache-dtype --json' ;;
+    health) options='-h --help --host --http-port --grpc-port --grpc --live --timeout' ;;
+    version) options='-h --help' ;;
+    *) options='serve inspect health version --help --version' ;;
+  esac
+  [[ $COMP_CWORD -gt 1 ]] || options='serve inspect health version --help --version'
+  mapfile -t COMPREPLY < <(compgen -W "$options" -- "$word")
+}
+complete -F _latentd latentd
