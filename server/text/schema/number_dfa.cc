@@ -6,6 +6,7 @@
 #include <array>
 #include <cstdlib>
 #include <map>
+#include <tuple>
 
 namespace latentd {
 
@@ -28,7 +29,12 @@ struct State {
   int exponent = 0;
   std::array<int, 2> order{};  // sign of (digits so far - bound's digits), low and high
 
-  auto operator<=>(const State&) const = default;
+  bool operator<(const State& other) const {
+    const auto all = [](const State& s) {
+      return std::tie(s.stage, s.negative, s.whole, s.fraction, s.exponent, s.order);
+    };
+    return all(*this) < all(other);
+  }
 };
 
 class Maker {

@@ -146,7 +146,9 @@ class Determiniser {
   struct Key {
     std::vector<std::uint32_t> states;  // ascending
     std::uint32_t length = 0;
-    auto operator<=>(const Key&) const = default;
+    bool operator<(const Key& other) const {
+      return length != other.length ? length < other.length : states < other.states;
+    }
   };
 
   Status add_moves(std::size_t from, const Key& key) {
