@@ -81,7 +81,8 @@ void ModelRunner::State::start_slot(const SlotStart& start, const BatchPlan& pla
   ++count_rows_staged;
   std::fill_n(counts, vocab, std::uint16_t{0});
   for (std::int32_t i = 0; i < start.num_generated; ++i) {
-    const TokenId token = plan.tokens[static_cast<std::size_t>(start.first_generated + i)];
+    const TokenId token =
+        plan.tokens[static_cast<std::size_t>(start.first_generated) + static_cast<std::size_t>(i)];
     std::uint16_t& count = counts[token];
     if (count < kInPrompt - 1) ++count;
   }
@@ -272,7 +273,8 @@ Status ModelRunner::forward(const BatchPlan& plan) {
   for (const SlotStart& start : plan.starts) s.start_slot(start, plan);
   for (const PageTableChange& change : plan.page_changes) {
     for (std::int32_t i = 0; i < change.num_pages; ++i) {
-      const PageId page = plan.pages[static_cast<std::size_t>(change.first_page + i)];
+      const PageId page =
+          plan.pages[static_cast<std::size_t>(change.first_page) + static_cast<std::size_t>(i)];
       step.updates.push_back({change.slot.value(), change.first_index + i, page.value()});
     }
   }
@@ -357,7 +359,8 @@ Status ModelRunner::wait(StepResult& result) {
     row.first_prompt = static_cast<std::int32_t>(result.prompt_logprobs.size());
     row.num_prompt = logits.num_targets;
     for (std::int32_t i = 0; i < logits.num_targets; ++i) {
-      const SampleOutcome& outcome = outcomes[static_cast<std::size_t>(logits.first_target + i)];
+      const SampleOutcome& outcome =
+          outcomes[static_cast<std::size_t>(logits.first_target) + static_cast<std::size_t>(i)];
       if (outcome.finite == 0) row.status = StatusCode::kInternal;
       State::read_outcome(outcome, result, result.prompt_logprobs.emplace_back());
     }

@@ -7,8 +7,9 @@ Result<StepBuffers> StepBuffers::create(Backend& backend, const StepLimits& limi
   buffers.row_logits.reserve(limits.max_seqs);
   const auto make = [&backend](auto& array, std::size_t capacity, std::string_view purpose) {
     auto created = std::remove_reference_t<decltype(array)>::create(backend, capacity, purpose);
-    if (created.ok()) array = *std::move(created);
-    return created.status();
+    if (!created.ok()) return created.status();
+    array = *std::move(created);
+    return ok_status();
   };
   LATENTD_RETURN_IF_ERROR(make(buffers.tokens, limits.max_tokens, "step tokens"));
   LATENTD_RETURN_IF_ERROR(make(buffers.positions, limits.max_tokens, "step positions"));
