@@ -50,7 +50,7 @@ struct Request {
   int max_new_tokens = 16;  // 0: compute the prompt (for its logprobs) and generate nothing
   int min_new_tokens = 0;   // stop tokens do not end the sequence before
   std::vector<TokenId>
-      stop_tokens;  // end-of-text ids and the client's stop_token_ids; empty under ignore_eos
+      stop_tokens;  // the client's stop_token_ids and, unless ignore_eos, the end-of-text ids
   bool wants_prompt_logprobs =
       false;  // of prompt tokens 1 .. n - 1; such a request takes no prefix hit
 
