@@ -69,6 +69,12 @@ void forward(Backend& backend, const ForwardParams& p) {
   ffn.hidden = p.scratch.hidden;
   ffn.scratch = p.scratch.ffn;
 
+  if (p.absorbed_rows > 0) {
+    BatchView absorbed = p.batch;
+    absorbed.num_rows = p.absorbed_rows;
+    absorbed.num_tokens = p.absorbed_tokens;
+    backend.plan_attention({absorbed, attention.geometry, cache.page_tokens, cache.dtype});
+  }
   backend.embed({p.batch.tokens, weights.embedding, p.scratch.hidden, p.batch.num_tokens});
   for (int layer = 0; layer < config.num_layers; ++layer) {
     const LayerWeights& layer_weights = weights.layers[static_cast<std::size_t>(layer)];

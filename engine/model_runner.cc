@@ -12,8 +12,6 @@
 namespace latentd {
 namespace {
 
-constexpr std::int32_t kForwardPhase = 0;
-constexpr std::int32_t kSamplePhase = 1;
 constexpr float kBanned = -std::numeric_limits<float>::infinity();
 
 template <typename T>
@@ -308,9 +306,7 @@ Status ModelRunner::forward(const BatchPlan& plan) {
   prepare.last_tokens = pointer<TokenId>(s.memory.last_tokens);
   prepare.num_tokens = params.batch.num_tokens;
 
-  const BucketKey key{kForwardPhase, params.batch.num_tokens, params.batch.num_rows,
-                      params.absorbed_rows};
-  return s.backend.run(key, [&] {
+  return s.backend.run(std::nullopt, [&] {
     s.backend.prepare(prepare);
     latentd::forward(s.backend, params);
   });
@@ -333,8 +329,7 @@ Status ModelRunner::sample(const BatchPlan& plan) {
   step.edits.copy_in(s.backend);
 
   const auto num_rows = static_cast<std::int32_t>(rows.size());
-  const BucketKey key{kSamplePhase, num_rows, num_rows};
-  LATENTD_RETURN_IF_ERROR(s.backend.run(key, [&] {
+  LATENTD_RETURN_IF_ERROR(s.backend.run(std::nullopt, [&] {
     for (std::int32_t first = 0; first < num_rows; first += kLogitsSlice) {
       s.sample_slice(step, first, std::min(num_rows - first, kLogitsSlice));
     }

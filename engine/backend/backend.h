@@ -15,6 +15,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string_view>
 
 #include "base/dtype.h"
@@ -43,12 +44,11 @@ struct Fence {
 };
 
 // Steps of equal shape share a captured graph. The key holds all that the captured launches depend
-// on.
+// on: which body, over which of the ring's step buffers, for how many tokens (one a row).
 struct BucketKey {
-  std::int32_t phase = 0;  // which body: 0 forward, 1 sample
+  std::int32_t phase = 0;  // 0 forward, 1 sample
+  std::int32_t ring = 0;   // index of the step buffers
   std::int32_t num_tokens = 0;
-  std::int32_t num_rows = 0;
-  std::int32_t absorbed_rows = 0;
 
   friend auto operator<=>(const BucketKey&, const BucketKey&) = default;
 };
@@ -76,15 +76,23 @@ class Backend {
   virtual Fence record() = 0;
   virtual Status wait(Fence fence) = 0;  // until everything before the fence is done
 
-  // Runs `body`, which calls operations, now or as a replay of what it enqueued when `key` was
-  // first run.
-  virtual Status run(const BucketKey& key, const std::function<void()>& body) = 0;
+  // Allocates what operations need of their own for the largest step, once and before the first
+  // operation; afterwards nothing is allocated. Without it (tests) operations allocate what they
+  // meet. kResourceExhausted with the numbers.
+  virtual Status reserve(const ReserveParams& params) = 0;
+
+  // Runs `body`, which calls operations. With a bucket, a backend may replay what the body enqueued
+  // when the bucket was first run: everything else that it depends on then lies in device memory.
+  virtual Status run(const std::optional<BucketKey>& bucket, const std::function<void()>& body) = 0;
 
   virtual void prepare(const PrepareParams& params) = 0;
   virtual void embed(const EmbedParams& params) = 0;
   virtual void rms_norm(const RmsNormParams& params) = 0;
   virtual void linear(const LinearParams& params) = 0;
   virtual void rope_append(const RopeAppendParams& params) = 0;
+  // Divides the work of absorbed_attention over `batch`, once for all layers of a step; called
+  // after `prepare` and before the first absorbed_attention of the same batch.
+  virtual void plan_attention(const PlanAttentionParams& params) = 0;
   virtual void absorb_query(const AbsorbQueryParams& params) = 0;
   virtual void absorbed_attention(const AbsorbedAttentionParams& params) = 0;
   virtual void project_value(const ProjectValueParams& params) = 0;

@@ -16,6 +16,20 @@
 
 namespace latentd {
 
+struct ModelConfig;
+
+// The largest step that operations will meet. Everything outlives the backend's use of it.
+struct ReserveParams {
+  const ModelConfig* config = nullptr;
+  const ModelWeights* weights = nullptr;  // device views
+  std::int32_t max_tokens = 0;
+  std::int32_t max_rows = 0;        // of a plan
+  std::int32_t max_logit_rows = 0;  // of one sample
+  std::int32_t max_positions = 0;   // of a sequence
+  std::int32_t page_tokens = 0;
+  DType cache_dtype = DType::kF32;
+};
+
 // A row of the plan as the device sees it: `count` tokens from `first_token` of the step's token
 // arrays, at positions start .. start + count - 1 of the sequence in `slot`. They attend to
 // positions 0 .. their own.
@@ -27,6 +41,11 @@ struct RowView {
 };
 
 // One step's inputs. All arrays are device memory, filled before the forward pass begins.
+//
+// A step that replays a captured graph is padded to its bucket: rows past the plan's have count 0
+// and tokens past them have token_slots[t] = -1, id 0 and position 0. Operations leave the cache
+// alone for such tokens, compute anything finite for them, and nothing of another token depends on
+// them.
 struct BatchView {
   std::int32_t num_tokens = 0;                // T
   std::int32_t num_rows = 0;                  // R
@@ -117,6 +136,13 @@ struct AbsorbQueryParams {
   TensorView kv_b;           // [H, nope + v, kv_lora]
   void* absorbed = nullptr;  // [T, H, kv_lora + rope]
   std::int32_t num_tokens = 0;
+};
+
+struct PlanAttentionParams {
+  BatchView batch;  // as given to absorbed_attention
+  MlaGeometry geometry;
+  std::int32_t page_tokens = 0;
+  DType cache_dtype = DType::kF32;
 };
 
 // Softmax attention of absorbed queries over the cached latents: out[t, h] = sum_j p_j latent_j.

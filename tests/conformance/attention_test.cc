@@ -114,6 +114,7 @@ TEST_P(AttentionOps, AbsorbedAttentionSeesExactlyThePositionsUpToItsOwn) {
       const std::size_t width = size(g.latent_dim());
       const auto q = random_values(random_, rows * width, 0.3F);
       void* out = device.empty_activations(rows * size(g.kv_lora_rank));
+      device->plan_attention({step.batch, g, step.cache.view().page_tokens, GetParam().cache});
       device->absorbed_attention({step.batch, step.cache.view(), g, device.activations(q), out});
 
       const auto actual = to_double(device.read_activations(out, rows * size(g.kv_lora_rank)));
@@ -143,6 +144,7 @@ void expect_forms_agree(Device& device, std::mt19937_64& random, const MlaGeomet
   void* latent = device.empty_activations(rows * size(g.kv_lora_rank));
   void* out = device.empty_activations(rows * size(g.v_dim));
   device->absorb_query({g, device_q, kv_b.device, absorbed, batch.num_tokens});
+  device->plan_attention({batch, g, cache.page_tokens, cache.dtype});
   device->absorbed_attention({batch, cache, g, absorbed, latent});
   device->project_value({g, latent, kv_b.device, out, batch.num_tokens});
   void* expanded = device.empty_activations(rows * size(g.v_dim));

@@ -41,14 +41,18 @@ class RecordingBackend final : public Backend {
   }
   Fence record() override { return inner_->record(); }
   Status wait(Fence fence) override { return inner_->wait(fence); }
-  Status run(const BucketKey& key, const std::function<void()>& body) override {
-    return inner_->run(key, body);
+  Status reserve(const ReserveParams& p) override { return inner_->reserve(p); }
+  // Reading the logits is nothing that a replay could repeat.
+  Status run(const std::optional<BucketKey>& /*bucket*/,
+             const std::function<void()>& body) override {
+    return inner_->run(std::nullopt, body);
   }
   void prepare(const PrepareParams& p) override { inner_->prepare(p); }
   void embed(const EmbedParams& p) override { inner_->embed(p); }
   void rms_norm(const RmsNormParams& p) override { inner_->rms_norm(p); }
   void linear(const LinearParams& p) override { inner_->linear(p); }
   void rope_append(const RopeAppendParams& p) override { inner_->rope_append(p); }
+  void plan_attention(const PlanAttentionParams& p) override { inner_->plan_attention(p); }
   void absorb_query(const AbsorbQueryParams& p) override { inner_->absorb_query(p); }
   void absorbed_attention(const AbsorbedAttentionParams& p) override {
     inner_->absorbed_attention(p);

@@ -118,7 +118,10 @@ class CpuBackend final : public Backend {
 
   Fence record() override { return {++last_fence_}; }
   Status wait(Fence /*fence*/) override { return ok_status(); }
-  Status run(const BucketKey& /*key*/, const std::function<void()>& body) override {
+  // Scratch is host memory: operations take it as they meet larger steps.
+  Status reserve(const ReserveParams& /*params*/) override { return ok_status(); }
+  Status run(const std::optional<BucketKey>& /*bucket*/,
+             const std::function<void()>& body) override {
     body();
     return ok_status();
   }
@@ -128,6 +131,7 @@ class CpuBackend final : public Backend {
   void rms_norm(const RmsNormParams& params) override { cpu::rms_norm(context_, params); }
   void linear(const LinearParams& params) override { cpu::linear(context_, params); }
   void rope_append(const RopeAppendParams& params) override { cpu::rope_append(context_, params); }
+  void plan_attention(const PlanAttentionParams& /*params*/) override {}
   void absorb_query(const AbsorbQueryParams& params) override {
     cpu::absorb_query(context_, params);
   }

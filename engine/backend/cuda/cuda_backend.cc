@@ -59,9 +59,14 @@ class CudaBackend final : public Backend {
     return context_->wait(fence);
   }
 
-  // Launches directly: the launches of a body depend on more than its key (page-table updates,
-  // slices of logits), so a replay could be of another step.
-  Status run(const BucketKey& /*key*/, const std::function<void()>& body) override {
+  Status reserve(const ReserveParams& params) override {
+    context_->use_device();
+    ops_.reserve(params);
+    return context_->status();
+  }
+
+  Status run(const std::optional<BucketKey>& /*bucket*/,
+             const std::function<void()>& body) override {
     context_->use_device();
     if (context_->ok()) body();
     return context_->status();
@@ -72,6 +77,7 @@ class CudaBackend final : public Backend {
   void rms_norm(const RmsNormParams& params) override { ops_.rms_norm(params); }
   void linear(const LinearParams& params) override { ops_.linear(params); }
   void rope_append(const RopeAppendParams& params) override { ops_.rope_append(params); }
+  void plan_attention(const PlanAttentionParams& params) override { ops_.plan_attention(params); }
   void absorb_query(const AbsorbQueryParams& params) override { ops_.absorb_query(params); }
   void absorbed_attention(const AbsorbedAttentionParams& params) override {
     ops_.absorbed_attention(params);

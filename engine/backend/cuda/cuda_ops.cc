@@ -6,6 +6,7 @@
 #include "base/check.h"
 #include "engine/backend/cuda/expert_policy.h"
 #include "engine/backend/cuda/launch.h"
+#include "engine/model/model_config.h"
 
 namespace latentd::cuda {
 namespace {
@@ -58,6 +59,14 @@ CudaOps::CudaOps(CudaContext& context, std::unique_ptr<Blas> blas, DType activat
       shared_(context),
       order_(context),
       processed_(context) {}
+
+void CudaOps::reserve(const ReserveParams& p) {
+  const ModelConfig& c = *p.config;
+  processed_.take<float>(elements(p.max_logit_rows, c.vocab_size));
+}
+
+// The generic kernel needs no plan: a block walks the whole context of its token.
+void CudaOps::plan_attention(const PlanAttentionParams& /*p*/) {}
 
 void CudaOps::multiply(const Product& p, std::string_view doing) {
   if (!context_.ok() || (blas_ != nullptr && blas_->multiply(p))) return;

@@ -22,11 +22,15 @@ class CudaOps {
   // Without `blas` every product goes through our own kernel.
   CudaOps(CudaContext& context, std::unique_ptr<Blas> blas, DType activation);
 
+  // Takes all scratch at the size of the largest step.
+  void reserve(const ReserveParams& p);
+
   void prepare(const PrepareParams& p);
   void embed(const EmbedParams& p);
   void rms_norm(const RmsNormParams& p);
   void linear(const LinearParams& p);
   void rope_append(const RopeAppendParams& p);
+  void plan_attention(const PlanAttentionParams& p);
   void absorb_query(const AbsorbQueryParams& p);
   void absorbed_attention(const AbsorbedAttentionParams& p);
   void project_value(const ProjectValueParams& p);
