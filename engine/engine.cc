@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "base/mailbox.h"
-#include "engine/backend/cpu/cpu_backend.h"
+#include "engine/device.h"
 #include "engine/memory_plan.h"
 #include "engine/model/weight_binder.h"
 #include "engine/model_runner.h"
@@ -21,8 +21,6 @@
 namespace latentd {
 namespace {
 
-// Weights up to this size are worth a copy in huge pages: decoding is then 1.27 times as fast.
-constexpr std::size_t kMostCopiedWeights = std::size_t{1} << 30;
 // How long the engine thread sleeps at most, so that its heartbeat stays fresh.
 constexpr Duration kHeartbeat = std::chrono::seconds(1);
 
@@ -31,15 +29,6 @@ struct Cancel {
   FinishReason reason;
 };
 using Message = std::variant<std::unique_ptr<Request>, Cancel>;
-
-Result<std::unique_ptr<Backend>> make_backend(const EngineOptions& options,
-                                              std::size_t weight_bytes) {
-  if (options.device != Device::kCpu) {
-    return Status(StatusCode::kUnimplemented, "this build has no CUDA backend");
-  }
-  return make_cpu_backend(
-      {.threads = options.cpu_threads, .copy_weights = weight_bytes <= kMostCopiedWeights});
-}
 
 SchedulerOptions scheduler_options(const EngineOptions& options, const MemoryPlan& plan) {
   SchedulerOptions scheduler;
@@ -69,14 +58,14 @@ RunnerOptions runner_options(const EngineOptions& options, const ModelConfig& co
   runner.max_num_batched_tokens = plan.max_num_batched_tokens;
   runner.max_model_len = plan.max_model_len;
   runner.num_pages = plan.num_pages;
-  runner.expanded_min_tokens = options.batch_invariant ? 0 : expanded_min_tokens(config);
+  runner.expanded_min_tokens = *options.batch_invariant ? 0 : expanded_min_tokens(config);
   return runner;
 }
 
 EngineInfo engine_info(const ModelConfig& config, const Checkpoint& checkpoint,
                        const MemoryPlan& plan, const Backend& backend) {
   EngineInfo info;
-  info.device = backend.name();
+  info.device = backend.device_name();
   info.activation_dtype = backend.activation_dtype();
   info.kv_cache_dtype = plan.layout.planes().front().dtype;
   info.max_model_len = plan.max_model_len;
@@ -225,15 +214,16 @@ Engine::Engine(std::unique_ptr<State> state) : state_(std::move(state)) {}
 Engine::~Engine() { stop(); }
 
 Result<std::unique_ptr<Engine>> Engine::load(const std::filesystem::path& model_dir,
-                                             const EngineOptions& options, EventSink sink) {
+                                             const EngineOptions& requested, EventSink sink) {
   const TimePoint begin = steady_now();
+  const EngineOptions options = resolve_device(requested);
   LATENTD_ASSIGN_OR_RETURN(ModelConfig config, load_model_config(model_dir));
   LATENTD_ASSIGN_OR_RETURN(GenerationDefaults defaults, load_generation_defaults(model_dir));
   LATENTD_ASSIGN_OR_RETURN(const MemoryPlan plan,
                            plan_memory(config, options, cpu_cache_budget(memory_limit_bytes())));
   LATENTD_ASSIGN_OR_RETURN(Checkpoint checkpoint, Checkpoint::open(model_dir, config));
   LATENTD_ASSIGN_OR_RETURN(std::unique_ptr<Backend> backend,
-                           make_backend(options, checkpoint.weight_bytes()));
+                           make_backend(options, config, checkpoint.weight_bytes()));
   LATENTD_ASSIGN_OR_RETURN(std::unique_ptr<ModelRunner> runner,
                            ModelRunner::create(*backend, config, checkpoint.weights(), plan.layout,
                                                runner_options(options, config, plan)));

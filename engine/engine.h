@@ -26,11 +26,11 @@
 
 namespace latentd {
 
-enum class Device : std::uint8_t { kCpu, kCuda };
+enum class Device : std::uint8_t { kCpu, kCuda, kAuto };
 
 struct EngineOptions {
-  Device device = Device::kCpu;
-  int cpu_threads = 0;  // 0: what the cgroup and the affinity mask allow
+  Device device = Device::kCpu;  // kAuto: CUDA when a device answers, else the CPU
+  int cpu_threads = 0;           // 0: what the cgroup and the affinity mask allow
   std::optional<DType>
       dtype;  // activations; unset follows the checkpoint (the CPU always computes in fp32)
   std::optional<DType> kv_cache_dtype;  // fp32 or bf16; unset follows the checkpoint
@@ -41,7 +41,8 @@ struct EngineOptions {
   int max_num_seqs = 0;   // 0: 64 on the CPU, 256 on CUDA
   int max_num_batched_tokens = 0;  // 0: 512 on the CPU, 2048 on CUDA
   int pipeline_depth = 0;          // 0: 1 on the CPU, 2 on CUDA
-  bool batch_invariant = true;     // CPU: every row uses the absorbed form
+  // One form and one order of sums for every row. Unset: on the CPU yes, on CUDA no.
+  std::optional<bool> batch_invariant;
   bool prefix_cache = true;
   bool overcommit = false;
   std::size_t mailbox_capacity = 4096;  // requests accepted and not yet seen by the scheduler

@@ -18,7 +18,7 @@ struct RawOptions {
   ServeOptions serve;
   std::string model;
   std::string config;
-  std::string device = "cpu";
+  std::string device = "auto";
   std::string dtype = "auto";
   std::string kv_cache_dtype = "auto";
   std::string generation_config = "auto";
@@ -85,8 +85,9 @@ void add_door_options(CLI::App& app, RawOptions& raw) {
 void add_engine_options(CLI::App& app, RawOptions& raw) {
   EngineOptions& engine = raw.serve.engine;
   const CLI::Range count(0, 1 << 30);
-  app.add_option("--device", raw.device, "cpu or cuda")
-      ->check(CLI::IsMember({"cpu", "cuda"}))
+  app.add_option("--device", raw.device,
+                 "cpu, cuda, or auto: cuda when this build has it and a device answers")
+      ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
       ->capture_default_str();
   app.add_option("--cpu-threads", engine.cpu_threads, "0: what the cgroup and affinity allow")
       ->check(CLI::Range(0, 4096))
@@ -115,8 +116,10 @@ void add_engine_options(CLI::App& app, RawOptions& raw) {
                  "Tokens of one step; 0: 512 on the CPU, 2048 on CUDA")
       ->check(count)
       ->capture_default_str();
-  app.add_flag("--batch-invariant,!--no-batch-invariant", engine.batch_invariant,
-               "The same text whatever else is in the batch (default: on)");
+  app.add_flag_function(
+      "--batch-invariant,!--no-batch-invariant",
+      [&engine](std::int64_t given) { engine.batch_invariant = given > 0; },
+      "The same text whatever else is in the batch (default: cpu on, cuda off)");
   app.add_flag("--no-prefix-cache", raw.no_prefix_cache, "Compute every prompt afresh");
   app.add_flag("--overcommit", engine.overcommit,
                "Admit more than surely fits, and preempt when it does not");
@@ -183,6 +186,16 @@ std::optional<DType> dtype_of(const std::string& name) {
   return std::nullopt;
 }
 
+Device device_of(const std::string& name) {
+  if (name == "auto") return Device::kAuto;
+  return name == "cuda" ? Device::kCuda : Device::kCpu;
+}
+
+std::string device_name(Device device) {
+  if (device == Device::kAuto) return "auto";
+  return device == Device::kCuda ? "cuda" : "cpu";
+}
+
 // Gives options that neither a flag nor the environment set the file's values.
 Status apply_file(CLI::App& app, const std::string& path) {
   std::map<std::string, std::vector<std::string>> values;
@@ -228,7 +241,7 @@ Result<ServeOptions> finish(RawOptions raw) {
   if (raw.model.empty()) return invalid_argument("model", "--model DIR is required");
   ServeOptions serve = std::move(raw.serve);
   serve.model = raw.model;
-  serve.engine.device = raw.device == "cuda" ? Device::kCuda : Device::kCpu;
+  serve.engine.device = device_of(raw.device);
   serve.engine.dtype = dtype_of(raw.dtype);
   serve.engine.kv_cache_dtype = dtype_of(raw.kv_cache_dtype);
   serve.engine.prefix_cache = !raw.no_prefix_cache;
@@ -327,7 +340,7 @@ std::vector<std::pair<std::string, std::string>> describe(const ServeOptions& op
       {"grpc-port", std::to_string(options.grpc_port)},
       {"served-model-name", names},
       {"api-keys", std::to_string(options.api_keys.size())},
-      {"device", engine.device == Device::kCuda ? "cuda" : "cpu"},
+      {"device", device_name(engine.device)},
       {"cpu-threads", std::to_string(engine.cpu_threads)},
       {"dtype", dtype(engine.dtype)},
       {"kv-cache-dtype", dtype(engine.kv_cache_dtype)},
@@ -336,7 +349,8 @@ std::vector<std::pair<std::string, std::string>> describe(const ServeOptions& op
       {"max-model-len", std::to_string(engine.max_model_len)},
       {"max-num-seqs", std::to_string(engine.max_num_seqs)},
       {"max-num-batched-tokens", std::to_string(engine.max_num_batched_tokens)},
-      {"batch-invariant", flag(engine.batch_invariant)},
+      {"batch-invariant",
+       engine.batch_invariant.has_value() ? flag(*engine.batch_invariant) : "auto"},
       {"prefix-cache", flag(engine.prefix_cache)},
       {"overcommit", flag(engine.overcommit)},
       {"generation-config", options.use_generation_config ? "auto" : "none"},

@@ -4,7 +4,7 @@ _latentd() {
   COMPREPLY=()
   case $before in
     --block-size) mapfile -t COMPREPLY < <(compgen -W '16 32 64' -- "$word"); return ;;
-    --device) mapfile -t COMPREPLY < <(compgen -W 'cpu cuda' -- "$word"); return ;;
+    --device) mapfile -t COMPREPLY < <(compgen -W 'auto cpu cuda' -- "$word"); return ;;
     --dtype) mapfile -t COMPREPLY < <(compgen -W 'auto fp32 bf16' -- "$word"); return ;;
     --generation-config) mapfile -t COMPREPLY < <(compgen -W 'auto none' -- "$word"); return ;;
     --kv-cache-dtype) mapfile -t COMPREPLY < <(compgen -W 'auto fp32 bf16' -- "$word"); return ;;

@@ -16,6 +16,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <string>
 #include <string_view>
 
 #include "base/dtype.h"
@@ -57,7 +58,8 @@ class Backend {
  public:
   virtual ~Backend() = default;
 
-  virtual std::string_view name() const = 0;  // "cpu", "cuda"
+  virtual std::string_view name() const = 0;    // "cpu", "cuda"
+  virtual std::string device_name() const = 0;  // "cpu", "NVIDIA H100 80GB HBM3"
   virtual DType activation_dtype() const = 0;
 
   // kResourceExhausted with the numbers when there is not enough; `purpose` names the buffer in the

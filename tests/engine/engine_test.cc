@@ -273,6 +273,30 @@ TEST_F(EngineTest, ReportsWhatItIs) {
   EXPECT_LT(info.kv_bytes_per_token, info.mha_kv_bytes_per_token);
 }
 
+TEST(EngineLoad, TellsWhetherTheBuildOrTheMachineLacksCuda) {
+  EngineOptions options = small_options();
+  options.device = Device::kCuda;
+  auto loaded =
+      Engine::load(test::tiny_checkpoint("v3-grouped-yarn-fp32"), options, [](std::span<Event>) {});
+  if (loaded.ok()) GTEST_SKIP() << "a CUDA device answers";
+  const Status& status = loaded.status();
+  const bool built = status.code() == StatusCode::kUnavailable &&
+                     status.message().find("looking for CUDA devices") != std::string::npos;
+  const bool not_built = status.code() == StatusCode::kUnimplemented &&
+                         status.message().find("LATENTD_CUDA=ON") != std::string::npos;
+  EXPECT_TRUE(built || not_built) << status.to_string();
+}
+
+TEST(EngineLoad, ChoosesADeviceThatAnswersWhenToldToChoose) {
+  EngineOptions options = small_options();
+  options.device = Device::kAuto;
+  options.dtype = DType::kF32;
+  const auto engine =
+      Engine::load(test::tiny_checkpoint("v3-grouped-yarn-fp32"), options, [](std::span<Event>) {});
+  ASSERT_TRUE(engine.ok()) << engine.status().to_string();
+  EXPECT_FALSE((*engine)->info().device.empty());
+}
+
 TEST(EngineLoad, NamesWhatIsMissing) {
   const Status status = Engine::load("/nonexistent/model", {}, [](std::span<Event>) {}).status();
   EXPECT_EQ(status.code(), StatusCode::kNotFound);

@@ -57,7 +57,7 @@ TEST(Options, HaveSafeDefaults) {
   EXPECT_EQ(options.http_port, 8000);
   EXPECT_EQ(options.grpc_port, 50051);
   EXPECT_THAT(options.served_model_names, ElementsAre("dir"));
-  EXPECT_TRUE(options.engine.batch_invariant);
+  EXPECT_FALSE(options.engine.batch_invariant.has_value());
   EXPECT_TRUE(options.engine.prefix_cache);
   EXPECT_FALSE(options.engine.dtype.has_value());
 }
@@ -77,12 +77,20 @@ TEST(Options, ReadFlags) {
   EXPECT_EQ(options.engine.dtype, DType::kF32);
   EXPECT_EQ(options.engine.kv_cache_dtype, DType::kBF16);
   EXPECT_FALSE(options.engine.prefix_cache);
-  EXPECT_FALSE(options.engine.batch_invariant);
+  EXPECT_EQ(options.engine.batch_invariant, false);
   EXPECT_EQ(options.engine.page_tokens, 16);
   EXPECT_EQ(options.drain_timeout, std::chrono::milliseconds(1500));
   EXPECT_THAT(options.api_keys, ElementsAre("a", "b"));
   EXPECT_THAT(options.served_model_names, ElementsAre("x/y"));
   EXPECT_EQ(options.log_format, LogFormat::kJson);
+}
+
+TEST(Options, LeaveTheDeviceAndWhatHangsOnItOpenUnlessTold) {
+  EXPECT_EQ(parse_serve({}).engine.device, Device::kAuto);
+  const ServeOptions options = parse_serve({"--device", "cuda", "--batch-invariant"});
+  EXPECT_EQ(options.engine.device, Device::kCuda);
+  EXPECT_EQ(options.engine.batch_invariant, true);
+  EXPECT_FALSE(parse({"serve", "--model", "dir", "--device", "tpu"}).ok());
 }
 
 TEST(Options, TakeTheLastOfAFlagThatIsGivenTwice) {
@@ -99,7 +107,7 @@ TEST(Options, FlagsBeatTheEnvironmentAndThatBeatsTheFile) {
   EXPECT_EQ(options.http_port, 1);
   EXPECT_EQ(options.grpc_port, 20);
   EXPECT_EQ(options.max_queue, 300);
-  EXPECT_FALSE(options.engine.batch_invariant);
+  EXPECT_EQ(options.engine.batch_invariant, false);
   EXPECT_THAT(options.served_model_names, ElementsAre("p", "q"));
 }
 

@@ -27,6 +27,7 @@ class RecordingBackend final : public Backend {
   const std::map<Key, std::vector<float>>& logits() const { return logits_; }
 
   std::string_view name() const override { return inner_->name(); }
+  std::string device_name() const override { return inner_->device_name(); }
   DType activation_dtype() const override { return inner_->activation_dtype(); }
   Result<std::unique_ptr<Buffer>> allocate(MemoryKind kind, std::size_t bytes,
                                            std::string_view purpose) override {

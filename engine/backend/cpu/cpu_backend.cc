@@ -98,6 +98,7 @@ class CpuBackend final : public Backend {
   CpuBackend(int threads, bool copy_weights) : context_(threads), copy_weights_(copy_weights) {}
 
   std::string_view name() const override { return "cpu"; }
+  std::string device_name() const override { return "cpu"; }
   DType activation_dtype() const override { return DType::kF32; }
 
   Result<std::unique_ptr<Buffer>> allocate(MemoryKind /*kind*/, std::size_t bytes,

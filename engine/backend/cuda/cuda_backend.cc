@@ -26,6 +26,7 @@ class CudaBackend final : public Backend {
   ~CudaBackend() override { (void)context_->synchronize(); }
 
   std::string_view name() const override { return "cuda"; }
+  std::string device_name() const override { return context_->device_name(); }
   DType activation_dtype() const override { return activation_; }
 
   Result<std::unique_ptr<Buffer>> allocate(MemoryKind kind, std::size_t bytes,

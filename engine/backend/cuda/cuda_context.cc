@@ -27,6 +27,10 @@ Result<std::unique_ptr<CudaContext>> CudaContext::make(int device) {
   LATENTD_RETURN_IF_ERROR(
       to_status(cudaStreamCreateWithFlags(&context->stream_, cudaStreamNonBlocking),
                 "creating a CUDA stream"));
+  cudaDeviceProp properties{};
+  LATENTD_RETURN_IF_ERROR(
+      to_status(cudaGetDeviceProperties(&properties, device), "asking a CUDA device what it is"));
+  context->device_name_ = properties.name;
   int bytes = 0;
   LATENTD_RETURN_IF_ERROR(
       to_status(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),

@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -34,6 +35,7 @@ class CudaContext {
   cudaStream_t stream() const { return stream_; }
   // Makes the device the calling thread's: the thread that makes a backend may hand it to another.
   void use_device() const;
+  const std::string& device_name() const { return device_name_; }  // "NVIDIA H100 80GB HBM3"
   // Most shared memory that one block may use, bytes.
   std::size_t shared_bytes_of_block() const { return shared_bytes_; }
 
@@ -56,6 +58,7 @@ class CudaContext {
   CudaContext() = default;
 
   int device_ = 0;
+  std::string device_name_;
   cudaStream_t stream_ = nullptr;
   std::size_t shared_bytes_ = 0;
   Status status_;
