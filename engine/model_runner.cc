@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <optional>
 
 #include "base/check.h"
 #include "engine/forward.h"
@@ -12,6 +13,8 @@
 namespace latentd {
 namespace {
 
+constexpr std::int32_t kForwardPhase = 0;
+constexpr std::int32_t kSamplePhase = 1;
 constexpr float kBanned = -std::numeric_limits<float>::infinity();
 
 template <typename T>
@@ -49,8 +52,6 @@ struct ModelRunner::State {
         allowed_mask(mask_words),
         slot_requests(static_cast<std::size_t>(options.max_num_seqs), nullptr) {}
 
-  StepBuffers& launched() { return memory.ring[(next_forward - 1) % 2]; }
-
   void start_slot(const SlotStart& start, const BatchPlan& plan);
   void stage_row(const PlanRow& row, const BatchPlan& plan, StepBuffers& step);
   void stage_logits(const PlanRow& row, std::int32_t first_token, StepBuffers& step);
@@ -59,6 +60,11 @@ struct ModelRunner::State {
   void stage_sampling(const Request& request, SampleRow& row, StepBuffers& step);
   void stage_mask(const Request& request, SampleRow& row, StepBuffers& step);
   void sample_slice(const StepBuffers& step, std::int32_t first, std::int32_t count);
+  std::optional<std::int32_t> bucket_of(std::size_t count) const;
+  Status launch_forward(std::int32_t ring);
+  Status launch_sample(std::int32_t ring);
+  Status reserve();
+  Status capture();
   static void read_outcome(const SampleOutcome& outcome, StepResult& result, TokenOutcome& out);
 };
 
@@ -236,6 +242,106 @@ void ModelRunner::State::sample_slice(const StepBuffers& step, std::int32_t firs
   backend.sample(params);
 }
 
+Status ModelRunner::State::reserve() {
+  ReserveParams params;
+  params.config = &config;
+  params.weights = &weights;
+  params.max_tokens = options.max_num_batched_tokens;
+  params.max_rows = options.max_num_seqs;
+  params.max_logit_rows = kLogitsSlice;
+  params.max_positions = options.max_model_len;
+  params.page_tokens = layout.page_tokens();
+  params.cache_dtype = layout.planes().front().dtype;
+  return backend.reserve(params);
+}
+
+// The least bucket that holds `count`, or none.
+std::optional<std::int32_t> ModelRunner::State::bucket_of(std::size_t count) const {
+  const auto& buckets = options.graph_buckets;
+  const auto found =
+      std::lower_bound(buckets.begin(), buckets.end(), static_cast<std::int64_t>(count));
+  return found == buckets.end() || count == 0 ? std::nullopt : std::optional(*found);
+}
+
+// A step whose rows all hold one token is padded to its bucket, and its layers are replayed. What
+// depends on more than the bucket (how many page-table entries changed) runs before them.
+Status ModelRunner::State::launch_forward(std::int32_t ring) {
+  StepBuffers& step = memory.ring[static_cast<std::size_t>(ring)];
+  PrepareParams prepare;
+  prepare.updates = step.updates.device();
+  prepare.num_updates = static_cast<std::int32_t>(step.updates.size());
+  prepare.page_table = pointer<std::int32_t>(memory.page_table);
+  prepare.max_pages = max_pages;
+  prepare.tokens = step.tokens.device();
+  prepare.token_slots = step.token_slots.device();
+  prepare.last_tokens = pointer<TokenId>(memory.last_tokens);
+  prepare.num_tokens = static_cast<std::int32_t>(step.tokens.size());
+
+  std::optional<BucketKey> bucket;
+  if (step.tokens.size() == step.rows.size()) {
+    if (const auto size = bucket_of(step.rows.size())) {
+      bucket = BucketKey{kForwardPhase, ring, *size};
+      step.pad_rows(static_cast<std::size_t>(*size));
+    }
+  }
+  step.updates.stage_in(backend);
+  step.tokens.stage_in(backend);
+  step.positions.stage_in(backend);
+  step.token_slots.stage_in(backend);
+  step.rows.stage_in(backend);
+
+  ForwardParams params;
+  params.config = &config;
+  params.weights = &weights;
+  params.layout = &layout;
+  params.batch = batch_view(step);
+  params.cache_pool = memory.cache_pool->data();
+  params.num_pages = options.num_pages;
+  params.rope_cos = pointer<float>(memory.rope_cos);
+  params.rope_sin = pointer<float>(memory.rope_sin);
+  params.scratch = memory.scratch;
+  choose_attention(step, params);
+
+  LATENTD_RETURN_IF_ERROR(backend.run(std::nullopt, [&] { backend.prepare(prepare); }));
+  return backend.run(bucket, [&] { latentd::forward(backend, params); });
+}
+
+// Logits of up to a bucket's rows are one replay; more come in slices.
+Status ModelRunner::State::launch_sample(std::int32_t ring) {
+  StepBuffers& step = memory.ring[static_cast<std::size_t>(ring)];
+  std::optional<BucketKey> bucket;
+  if (const auto size = bucket_of(step.sample_rows.size())) {
+    bucket = BucketKey{kSamplePhase, ring, *size};
+    step.pad_logits(static_cast<std::size_t>(*size));
+  }
+  step.logit_tokens.stage_in(backend);
+  step.sample_rows.stage_in(backend);
+  step.masks.stage_in(backend);
+  step.edits.stage_in(backend);
+  const auto num_rows = static_cast<std::int32_t>(step.sample_rows.size());
+  return backend.run(bucket, [&] {
+    for (std::int32_t first = 0; first < num_rows; first += kLogitsSlice) {
+      sample_slice(step, first, std::min(num_rows - first, kLogitsSlice));
+    }
+  });
+}
+
+// Captures the graphs of all buckets by running steps of nothing.
+Status ModelRunner::State::capture() {
+  for (const int bucket : options.graph_buckets) {
+    for (const std::int32_t ring : {0, 1}) {
+      StepBuffers& step = memory.ring[static_cast<std::size_t>(ring)];
+      step.clear();
+      step.pad_rows(static_cast<std::size_t>(bucket));
+      step.pad_logits(static_cast<std::size_t>(bucket));
+      LATENTD_RETURN_IF_ERROR(launch_forward(ring));
+      LATENTD_RETURN_IF_ERROR(launch_sample(ring));
+      LATENTD_RETURN_IF_ERROR(backend.wait(backend.record()));
+    }
+  }
+  return ok_status();
+}
+
 void ModelRunner::State::read_outcome(const SampleOutcome& outcome, StepResult& result,
                                       TokenOutcome& out) {
   out.token = {outcome.token, outcome.logprob};
@@ -257,14 +363,18 @@ Result<std::unique_ptr<ModelRunner>> ModelRunner::create(Backend& backend,
   LATENTD_ASSIGN_OR_RETURN(ModelWeights uploaded, upload_weights(backend, weights));
   LATENTD_ASSIGN_OR_RETURN(RunnerMemory memory,
                            RunnerMemory::create(backend, config, layout, options));
-  return std::unique_ptr<ModelRunner>(new ModelRunner(std::make_unique<State>(
-      backend, config, layout, options, std::move(uploaded), std::move(memory))));
+  auto state = std::make_unique<State>(backend, config, layout, options, std::move(uploaded),
+                                       std::move(memory));
+  LATENTD_RETURN_IF_ERROR(state->reserve());
+  LATENTD_RETURN_IF_ERROR(state->capture());
+  return std::unique_ptr<ModelRunner>(new ModelRunner(std::move(state)));
 }
 
 Status ModelRunner::forward(const BatchPlan& plan) {
   State& s = *state_;
   LATENTD_CHECK(s.next_forward - s.next_wait < 2, "two steps are in flight already");
-  StepBuffers& step = s.memory.ring[s.next_forward % 2];
+  const auto ring = static_cast<std::int32_t>(s.next_forward % 2);
+  StepBuffers& step = s.memory.ring[static_cast<std::size_t>(ring)];
   ++s.next_forward;
   step.clear();
   step.step = plan.step;
@@ -277,44 +387,13 @@ Status ModelRunner::forward(const BatchPlan& plan) {
     }
   }
   for (const PlanRow& row : plan.rows) s.stage_row(row, plan, step);
-
-  step.updates.copy_in(s.backend);
-  step.tokens.copy_in(s.backend);
-  step.positions.copy_in(s.backend);
-  step.token_slots.copy_in(s.backend);
-  step.rows.copy_in(s.backend);
-
-  ForwardParams params;
-  params.config = &s.config;
-  params.weights = &s.weights;
-  params.layout = &s.layout;
-  params.batch = s.batch_view(step);
-  params.cache_pool = s.memory.cache_pool->data();
-  params.num_pages = s.options.num_pages;
-  params.rope_cos = pointer<float>(s.memory.rope_cos);
-  params.rope_sin = pointer<float>(s.memory.rope_sin);
-  params.scratch = s.memory.scratch;
-  s.choose_attention(step, params);
-
-  PrepareParams prepare;
-  prepare.updates = step.updates.device();
-  prepare.num_updates = static_cast<std::int32_t>(step.updates.size());
-  prepare.page_table = pointer<std::int32_t>(s.memory.page_table);
-  prepare.max_pages = s.max_pages;
-  prepare.tokens = step.tokens.device();
-  prepare.token_slots = step.token_slots.device();
-  prepare.last_tokens = pointer<TokenId>(s.memory.last_tokens);
-  prepare.num_tokens = params.batch.num_tokens;
-
-  return s.backend.run(std::nullopt, [&] {
-    s.backend.prepare(prepare);
-    latentd::forward(s.backend, params);
-  });
+  return s.launch_forward(ring);
 }
 
 Status ModelRunner::sample(const BatchPlan& plan) {
   State& s = *state_;
-  StepBuffers& step = s.launched();
+  const auto ring = static_cast<std::int32_t>((s.next_forward - 1) % 2);
+  StepBuffers& step = s.memory.ring[static_cast<std::size_t>(ring)];
   LATENTD_CHECK(step.step == plan.step, "sample of step {} after forward of step {}", plan.step,
                 step.step);
   const std::span<SampleRow> rows = step.sample_rows.host().first(step.sample_rows.size());
@@ -323,18 +402,8 @@ Status ModelRunner::sample(const BatchPlan& plan) {
     SampleRow& row = rows[static_cast<std::size_t>(logits.sample)];
     s.stage_sampling(*s.slot_requests[static_cast<std::size_t>(row.slot)], row, step);
   }
-  step.logit_tokens.copy_in(s.backend);
-  step.sample_rows.copy_in(s.backend);
-  step.masks.copy_in(s.backend);
-  step.edits.copy_in(s.backend);
-
-  const auto num_rows = static_cast<std::int32_t>(rows.size());
-  LATENTD_RETURN_IF_ERROR(s.backend.run(std::nullopt, [&] {
-    for (std::int32_t first = 0; first < num_rows; first += kLogitsSlice) {
-      s.sample_slice(step, first, std::min(num_rows - first, kLogitsSlice));
-    }
-  }));
-  step.outcomes.copy_out(s.backend, rows.size());
+  LATENTD_RETURN_IF_ERROR(s.launch_sample(ring));
+  step.outcomes.stage_out(s.backend, rows.size());
   step.done = s.backend.record();
   return ok_status();
 }

@@ -19,6 +19,7 @@
 
 #include <cstddef>
 #include <memory>
+#include <vector>
 
 #include "base/result.h"
 #include "engine/backend/backend.h"
@@ -37,6 +38,10 @@ struct RunnerOptions {
   // Rows of at least this many tokens at the end of a plan attend with expanded keys and values;
   // 0: none (batch invariance: one form for every row).
   int expanded_min_tokens = 0;
+  // Sizes to which steps of one token a row are padded, ascending, at most max_num_seqs and
+  // kLogitsSlice (graph_buckets.h). Empty: steps are not padded. The backend captures them in
+  // `create`.
+  std::vector<int> graph_buckets = {};
 };
 
 class ModelRunner {

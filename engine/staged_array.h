@@ -56,13 +56,13 @@ class StagedArray {
     return added;
   }
 
-  // What was filled goes to the device.
-  void copy_in(Backend& backend) const {
-    if (size_ > 0) backend.copy_in(device(), host_->data(), size_ * sizeof(T));
+  // What was filled goes to the device, beside what it computes: see Backend::stage_in.
+  void stage_in(Backend& backend) const {
+    if (size_ > 0) backend.stage_in(device(), host_->data(), size_ * sizeof(T));
   }
   // The first `count` elements come back to the host.
-  void copy_out(Backend& backend, std::size_t count) const {
-    if (count > 0) backend.copy_out(host_->data(), device(), count * sizeof(T));
+  void stage_out(Backend& backend, std::size_t count) const {
+    if (count > 0) backend.stage_out(host_->data(), device(), count * sizeof(T));
   }
 
  private:

@@ -37,6 +37,24 @@ void StepBuffers::clear() {
   edits.clear();
 }
 
+void StepBuffers::pad_rows(std::size_t count) {
+  while (rows.size() < count) {
+    rows.push_back({0, static_cast<std::int32_t>(tokens.size()), 0, 0});
+    tokens.push_back(0);
+    positions.push_back(0);
+    token_slots.push_back(-1);
+  }
+}
+
+void StepBuffers::pad_logits(std::size_t count) {
+  SampleRow nothing;
+  nothing.target = 0;  // only its logprob is computed
+  while (sample_rows.size() < count) {
+    sample_rows.push_back(nothing);
+    logit_tokens.push_back(0);
+  }
+}
+
 std::size_t StepBuffers::device_bytes() const {
   return tokens.device_bytes() + positions.device_bytes() + token_slots.device_bytes() +
          rows.device_bytes() + updates.device_bytes() + logit_tokens.device_bytes() +

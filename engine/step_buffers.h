@@ -48,6 +48,10 @@ struct StepBuffers {
 
   static Result<StepBuffers> create(Backend& backend, const StepLimits& limits);
   void clear();
+  // Rows and tokens of no sequence, until there are `count` of each (op_params.h, BatchView).
+  void pad_rows(std::size_t count);
+  // Rows of logits that draw nothing, until there are `count`.
+  void pad_logits(std::size_t count);
   std::size_t device_bytes() const;
 };
 

@@ -75,6 +75,18 @@ class Backend {
   virtual void copy_in(void* device, const void* staging, std::size_t bytes) = 0;
   virtual void copy_out(void* staging, const void* device, std::size_t bytes) = 0;
 
+  // Copies beside the operations, so that a step's inputs arrive while the step before computes and
+  // its outcomes leave while the step after does. What is staged in is seen by the next `run`; no
+  // operation that was not waited for may use `device`. What is staged out is what was enqueued
+  // before; it has arrived when a fence recorded later was waited for. Unless overridden, ordered
+  // copies.
+  virtual void stage_in(void* device, const void* staging, std::size_t bytes) {
+    copy_in(device, staging, bytes);
+  }
+  virtual void stage_out(void* staging, const void* device, std::size_t bytes) {
+    copy_out(staging, device, bytes);
+  }
+
   virtual Fence record() = 0;
   virtual Status wait(Fence fence) = 0;  // until everything before the fence is done
 

@@ -118,6 +118,16 @@ TEST_P(Invariance, OverlapChangesNoBit) {
   expect_same_bits(alone(), rig.logits(kObserved));
 }
 
+TEST_P(Invariance, PaddingStepsToBucketsChangesNoBit) {
+  for (const int depth : {1, 2}) {
+    EngineRig rig(model(), {.pipeline_depth = depth, .graph_buckets = {3, 8, 16}});
+    rig.submit(observed(rig));
+    rig.submit(EngineRig::request(2, {1, 2, 3}, 20, 1.0F));
+    rig.run_until_idle();
+    expect_same_bits(alone(), rig.logits(kObserved));
+  }
+}
+
 TEST_P(Invariance, TheNumberOfThreadsAndThePageSizeChangeNoBit) {
   for (const int threads : {1, 3}) {
     EngineRig rig(model(), {.page_tokens = 64, .cpu_threads = threads});

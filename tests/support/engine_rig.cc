@@ -7,7 +7,12 @@ namespace latentd {
 EngineRig::EngineRig(const std::filesystem::path& model_dir, const RigOptions& options) {
   config_ = load_model_config(model_dir).value();
   checkpoint_ = std::make_unique<Checkpoint>(Checkpoint::open(model_dir, config_).value());
-  backend_ = std::make_unique<RecordingBackend>(make_rig_backend(options.cpu_threads));
+  backend_ = make_rig_backend(options.cpu_threads, options.batch_invariant);
+  if (options.record_logits) {
+    auto recording = std::make_unique<RecordingBackend>(std::move(backend_));
+    recording_ = recording.get();
+    backend_ = std::move(recording);
+  }
 
   const CacheLayout layout =
       CacheLayout::mla(config_.num_layers, config_.kv_lora_rank, config_.qk_rope_head_dim,
@@ -18,6 +23,7 @@ EngineRig::EngineRig(const std::filesystem::path& model_dir, const RigOptions& o
   runner.max_model_len = options.max_model_len;
   runner.num_pages = options.num_pages;
   runner.expanded_min_tokens = options.expanded_min_tokens;
+  runner.graph_buckets = options.graph_buckets;
   runner_ = ModelRunner::create(*backend_, config_, checkpoint_->weights(), layout, runner).value();
 
   SchedulerOptions scheduler;
@@ -90,7 +96,7 @@ void EngineRig::run_until_idle() {
 
 std::map<std::int32_t, std::vector<float>> EngineRig::logits(std::uint64_t id) const {
   std::map<std::int32_t, std::vector<float>> found;
-  for (const auto& [key, values] : backend_->logits()) {
+  for (const auto& [key, values] : recording_->logits()) {
     if (key.first == id) found.emplace(key.second, values);
   }
   return found;

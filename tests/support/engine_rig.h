@@ -33,10 +33,15 @@ struct RigOptions {
   bool overcommit = false;
   bool prefix_cache = true;
   DType kv_cache_dtype = DType::kF32;
+  bool batch_invariant = false;
+  std::vector<int> graph_buckets = {};
+  // Keeps all logits; the backend then captures no graphs.
+  bool record_logits = true;
 };
 
 // The backend of a rig, fp32: the CPU's in test_engine_rig, CUDA's in test_engine_rig_cuda.
-std::unique_ptr<Backend> make_rig_backend(int cpu_threads);
+// The CPU's is always batch-invariant.
+std::unique_ptr<Backend> make_rig_backend(int cpu_threads, bool batch_invariant);
 
 class EngineRig {
  public:
@@ -64,7 +69,8 @@ class EngineRig {
   void run_until_idle();
 
   const Outcome& outcome(std::uint64_t id) const { return outcomes_.at(id); }
-  // The logits of request `id`'s draws and prompt logprobs, by the position of their token.
+  // REQUIRES: record_logits. The logits of request `id`'s draws and prompt logprobs, by the
+  // position of their token.
   std::map<std::int32_t, std::vector<float>> logits(std::uint64_t id) const;
   const ModelConfig& config() const { return config_; }
   Scheduler& scheduler() { return *scheduler_; }
@@ -72,7 +78,8 @@ class EngineRig {
  private:
   ModelConfig config_;
   std::unique_ptr<Checkpoint> checkpoint_;
-  std::unique_ptr<RecordingBackend> backend_;
+  std::unique_ptr<Backend> backend_;
+  const RecordingBackend* recording_ = nullptr;
   std::unique_ptr<ModelRunner> runner_;
   std::unique_ptr<BlockManager> blocks_;
   std::unique_ptr<Scheduler> scheduler_;

@@ -40,6 +40,12 @@ class RecordingBackend final : public Backend {
   void copy_out(void* staging, const void* device, std::size_t bytes) override {
     inner_->copy_out(staging, device, bytes);
   }
+  void stage_in(void* device, const void* staging, std::size_t bytes) override {
+    inner_->stage_in(device, staging, bytes);
+  }
+  void stage_out(void* staging, const void* device, std::size_t bytes) override {
+    inner_->stage_out(staging, device, bytes);
+  }
   Fence record() override { return inner_->record(); }
   Status wait(Fence fence) override { return inner_->wait(fence); }
   Status reserve(const ReserveParams& p) override { return inner_->reserve(p); }

@@ -3,7 +3,7 @@
 
 namespace latentd {
 
-std::unique_ptr<Backend> make_rig_backend(int cpu_threads) {
+std::unique_ptr<Backend> make_rig_backend(int cpu_threads, bool /*batch_invariant*/) {
   return make_cpu_backend({.threads = cpu_threads}).value();
 }
 

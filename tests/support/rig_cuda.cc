@@ -9,9 +9,10 @@ namespace {
 
 }  // namespace
 
-std::unique_ptr<Backend> make_rig_backend(int /*cpu_threads*/) {
+std::unique_ptr<Backend> make_rig_backend(int /*cpu_threads*/, bool batch_invariant) {
   CudaBackendOptions options;
   options.activation = DType::kF32;
+  options.batch_invariant = batch_invariant;
   return make_cuda_backend(options).value();
 }
 

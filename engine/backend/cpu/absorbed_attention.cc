@@ -31,6 +31,10 @@ struct HeadRows {
 void attend(const AbsorbedAttentionParams& p, int token, HeadRows& rows, int heads) {
   const MlaGeometry& g = p.geometry;
   const std::size_t row_bytes = cache_row_bytes(p.cache, g);
+  if (p.batch.token_slots[token] < 0) {  // padding
+    for (int h = 0; h < heads; ++h) std::fill_n(rows.out[h], g.kv_lora_rank, 0.0F);
+    return;
+  }
   const std::int32_t num_keys = p.batch.positions[token] + 1;
   const void* keys[kSoftmaxBlock];
   for (std::int32_t first = 0; first < num_keys; first += kSoftmaxBlock) {

@@ -43,6 +43,7 @@ void append_token(const RopeAppendParams& p, int t, const float* norm_weight, fl
            g.rope_interleaved);
   }
 
+  if (p.batch.token_slots[t] < 0) return;  // padding
   const float* kv_a = static_cast<const float*>(p.kv_a) + static_cast<std::size_t>(t) * latent_dim;
   rms_norm_row(kv_a, norm_weight, row, kv_lora, g.latent_norm_eps);
   std::copy(kv_a + kv_lora, kv_a + latent_dim, row + kv_lora);

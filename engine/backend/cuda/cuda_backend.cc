@@ -9,6 +9,8 @@
 #include "engine/backend/cuda/cuda_context.h"
 #include "engine/backend/cuda/cuda_memory.h"
 #include "engine/backend/cuda/cuda_ops.h"
+#include "engine/backend/cuda/graph_cache.h"
+#include "engine/backend/cuda/run_timer.h"
 
 namespace latentd {
 namespace {
@@ -16,11 +18,13 @@ namespace {
 class CudaBackend final : public Backend {
  public:
   CudaBackend(std::unique_ptr<cuda::CudaContext> context, std::unique_ptr<cuda::Blas> blas,
-              DType activation)
+              const CudaBackendOptions& options)
       : context_(std::move(context)),
-        activation_(activation),
+        activation_(options.activation),
+        run_timer_(options.run_timer),
         weights_(*context_),
-        ops_(*context_, std::move(blas), activation) {}
+        ops_(*context_, std::move(blas), options.activation),
+        graphs_(*context_) {}
   // What the GPU still computes ends before the memory that it uses is freed; errors of the end
   // have nobody left to tell.
   ~CudaBackend() override { (void)context_->synchronize(); }
@@ -51,6 +55,15 @@ class CudaBackend final : public Backend {
     copy(staging, device, bytes, cudaMemcpyDeviceToHost, "copying from the GPU");
   }
 
+  void stage_in(void* device, const void* staging, std::size_t bytes) override {
+    context_->use_device();
+    context_->upload(device, staging, bytes);
+  }
+  void stage_out(void* staging, const void* device, std::size_t bytes) override {
+    context_->use_device();
+    context_->download(staging, device, bytes);
+  }
+
   Fence record() override {
     context_->use_device();
     return context_->record();
@@ -66,10 +79,16 @@ class CudaBackend final : public Backend {
     return context_->status();
   }
 
-  Status run(const std::optional<BucketKey>& /*bucket*/,
-             const std::function<void()>& body) override {
+  Status run(const std::optional<BucketKey>& bucket, const std::function<void()>& body) override {
     context_->use_device();
-    if (context_->ok()) body();
+    context_->join_uploads();
+    if (run_timer_ != nullptr) run_timer_->begin(context_->stream());
+    if (bucket.has_value()) {
+      graphs_.run(*bucket, body);
+    } else if (context_->ok()) {
+      body();
+    }
+    if (run_timer_ != nullptr) run_timer_->end(context_->stream());
     return context_->status();
   }
 
@@ -103,8 +122,10 @@ class CudaBackend final : public Backend {
 
   std::unique_ptr<cuda::CudaContext> context_;
   DType activation_;
+  cuda::RunTimer* run_timer_;
   cuda::WeightStore weights_;
   cuda::CudaOps ops_;
+  cuda::GraphCache graphs_;
 };
 
 }  // namespace
@@ -120,7 +141,7 @@ Result<std::unique_ptr<Backend>> make_cuda_backend(const CudaBackendOptions& opt
     LATENTD_ASSIGN_OR_RETURN(blas, cuda::Blas::make(*context));
   }
   return std::unique_ptr<Backend>(
-      std::make_unique<CudaBackend>(std::move(context), std::move(blas), options.activation));
+      std::make_unique<CudaBackend>(std::move(context), std::move(blas), options));
 }
 
 int cuda_device_count() {

@@ -24,9 +24,7 @@ Result<std::unique_ptr<CudaContext>> CudaContext::make(int device) {
   std::unique_ptr<CudaContext> context(new CudaContext);
   context->device_ = device;
   context->use_device();
-  LATENTD_RETURN_IF_ERROR(
-      to_status(cudaStreamCreateWithFlags(&context->stream_, cudaStreamNonBlocking),
-                "creating a CUDA stream"));
+  LATENTD_RETURN_IF_ERROR(context->create_streams());
   cudaDeviceProp properties{};
   LATENTD_RETURN_IF_ERROR(
       to_status(cudaGetDeviceProperties(&properties, device), "asking a CUDA device what it is"));
@@ -39,12 +37,31 @@ Result<std::unique_ptr<CudaContext>> CudaContext::make(int device) {
   return context;
 }
 
+Status CudaContext::create_streams() {
+  for (cudaStream_t* stream : {&stream_, &uploads_, &downloads_}) {
+    LATENTD_RETURN_IF_ERROR(to_status(cudaStreamCreateWithFlags(stream, cudaStreamNonBlocking),
+                                      "creating a CUDA stream"));
+  }
+  for (cudaEvent_t* event : {&uploaded_, &computed_}) {
+    LATENTD_RETURN_IF_ERROR(to_status(cudaEventCreateWithFlags(event, cudaEventDisableTiming),
+                                      "creating a CUDA event"));
+  }
+  return ok_status();
+}
+
 CudaContext::~CudaContext() {
   // Errors of the end have nobody left to tell.
-  if (stream_ != nullptr) cudaStreamSynchronize(stream_);
+  for (cudaStream_t stream : {uploads_, stream_, downloads_}) {
+    if (stream != nullptr) cudaStreamSynchronize(stream);
+  }
+  for (cudaEvent_t event : {uploaded_, computed_}) {
+    if (event != nullptr) cudaEventDestroy(event);
+  }
   for (const Recorded& recorded : recorded_) cudaEventDestroy(recorded.event);
   for (cudaEvent_t event : free_events_) cudaEventDestroy(event);
-  if (stream_ != nullptr) cudaStreamDestroy(stream_);
+  for (cudaStream_t stream : {uploads_, stream_, downloads_}) {
+    if (stream != nullptr) cudaStreamDestroy(stream);
+  }
 }
 
 void CudaContext::use_device() const {
@@ -63,9 +80,36 @@ void CudaContext::fail(Status status) {
   if (status_.ok()) status_ = std::move(status);
 }
 
+void CudaContext::upload(void* device, const void* staging, std::size_t bytes) {
+  if (bytes == 0 || !ok()) return;
+  check(cudaMemcpyAsync(device, staging, bytes, cudaMemcpyHostToDevice, uploads_),
+        "copying to the GPU");
+  uploads_pending_ = true;
+}
+
+void CudaContext::join_uploads() {
+  if (!uploads_pending_ || !ok()) return;
+  uploads_pending_ = false;
+  if (check(cudaEventRecord(uploaded_, uploads_), "recording a CUDA event")) {
+    check(cudaStreamWaitEvent(stream_, uploaded_), "waiting for copies to the GPU");
+  }
+}
+
+bool CudaContext::follow_stream() {
+  return check(cudaEventRecord(computed_, stream_), "recording a CUDA event") &&
+         check(cudaStreamWaitEvent(downloads_, computed_), "waiting for operations");
+}
+
+void CudaContext::download(void* staging, const void* device, std::size_t bytes) {
+  if (bytes == 0 || !ok() || !follow_stream()) return;
+  check(cudaMemcpyAsync(staging, device, bytes, cudaMemcpyDeviceToHost, downloads_),
+        "copying from the GPU");
+}
+
 Fence CudaContext::record() {
   const Fence fence{++last_fence_};
-  if (!ok()) return fence;
+  join_uploads();
+  if (!ok() || !follow_stream()) return fence;
   cudaEvent_t event = nullptr;
   if (free_events_.empty()) {
     if (!check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming | cudaEventBlockingSync),
@@ -77,7 +121,7 @@ Fence CudaContext::record() {
     free_events_.pop_back();
   }
   recorded_.push_back({fence.value, event});
-  check(cudaEventRecord(event, stream_), "recording a CUDA event");
+  check(cudaEventRecord(event, downloads_), "recording a CUDA event");
   return fence;
 }
 
@@ -94,7 +138,9 @@ Status CudaContext::wait(Fence fence) {
 }
 
 Status CudaContext::synchronize() {
+  join_uploads();
   if (ok()) check(cudaStreamSynchronize(stream_), "waiting for the GPU");
+  if (ok()) check(cudaStreamSynchronize(downloads_), "waiting for the GPU");
   return status_;
 }
 

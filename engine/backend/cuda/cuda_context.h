@@ -1,4 +1,10 @@
-// CudaContext: one device, one stream, its sticky state, and memory that operations work in.
+// CudaContext: one device, its streams and its sticky state.
+//
+// Operations share one stream. Beside it one stream brings inputs in and one brings outcomes out:
+//
+//   uploads    inputs of step n+1      |
+//   stream     step n ................. prepare, step n+1 ....
+//   downloads                          outcomes of step n
 //
 // The first CUDA error is kept for good: what is enqueued after it is dropped, and `status` reports
 // it from then on (DESIGN rule 5: the engine fails what is in flight and ends).
@@ -45,6 +51,15 @@ class CudaContext {
   bool ok() const { return status_.ok(); }
   const Status& status() const { return status_; }
 
+  // Enqueues a copy to the device beside the stream; `join_uploads` makes the stream wait for all
+  // of them.
+  void upload(void* device, const void* staging, std::size_t bytes);
+  void join_uploads();
+  // Enqueues a copy from the device that waits for the stream, but that the stream does not wait
+  // for.
+  void download(void* staging, const void* device, std::size_t bytes);
+
+  // Of all that was enqueued on the stream and for download.
   Fence record();
   Status wait(Fence fence);
   Status synchronize();
@@ -56,10 +71,18 @@ class CudaContext {
   };
 
   CudaContext() = default;
+  Status create_streams();
+  // `downloads_` waits for all that the stream holds.
+  bool follow_stream();
 
   int device_ = 0;
   std::string device_name_;
   cudaStream_t stream_ = nullptr;
+  cudaStream_t uploads_ = nullptr;
+  cudaStream_t downloads_ = nullptr;
+  cudaEvent_t uploaded_ = nullptr;
+  cudaEvent_t computed_ = nullptr;
+  bool uploads_pending_ = false;  // not joined
   std::size_t shared_bytes_ = 0;
   Status status_;
   std::uint64_t last_fence_ = 0;
