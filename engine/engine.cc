@@ -12,6 +12,7 @@
 
 #include "base/mailbox.h"
 #include "engine/device.h"
+#include "engine/graph_buckets.h"
 #include "engine/memory_plan.h"
 #include "engine/model/weight_binder.h"
 #include "engine/model_runner.h"
@@ -58,6 +59,9 @@ RunnerOptions runner_options(const EngineOptions& options, const ModelConfig& co
   runner.max_num_batched_tokens = plan.max_num_batched_tokens;
   runner.max_model_len = plan.max_model_len;
   runner.num_pages = plan.num_pages;
+  if (options.device == Device::kCuda) {
+    runner.graph_buckets = graph_buckets(std::min(plan.max_num_seqs, ModelRunner::kLogitsSlice));
+  }
   runner.expanded_min_tokens = *options.batch_invariant ? 0 : expanded_min_tokens(config);
   return runner;
 }
