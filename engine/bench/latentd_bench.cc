@@ -16,10 +16,12 @@
 #include <string>
 #include <vector>
 
-#include "engine/backend/cpu/cpu_backend.h"
+#include "base/clock.h"
+#include "engine/bench/bench_backend.h"
 #include "engine/bench/random_weights.h"
 #include "engine/bench/step_driver.h"
 #include "engine/bench/step_traffic.h"
+#include "engine/graph_buckets.h"
 #include "engine/model/json.h"
 #include "engine/model/model_config.h"
 #include "engine/model/weight_binder.h"
@@ -34,10 +36,15 @@ struct Options {
   std::string config;
   std::string load_format = "auto";
   std::string kv_cache_dtype = "auto";
+  std::string device = "cpu";
+  bool batch_invariant = false;
+  bool graphs = true;
+  int depth = 0;
   std::vector<int> batch = {1, 4, 16};
   std::vector<int> context = {128, 1024};
   std::vector<int> prefill = {128, 512};
-  int chunk = 512;
+  int prefill_rows = 1;
+  int chunk = 0;
   int steps = 32;
   int prompts = 5;
   int threads = 0;
@@ -81,6 +88,7 @@ struct Row {
   double seconds = 0.0;  // of the step, or of the whole prompt
   double best = 0.0;
   double bytes = 0.0;  // of the step, or of the whole prompt
+  GpuStep gpu = {};    // of the step, where there is a GPU
 };
 
 class Report {
@@ -88,21 +96,24 @@ class Report {
   explicit Report(bool csv) : csv_(csv) {
     if (csv_) {
       fmt::print(
-          "phase,rows,tokens,context,tokens_per_second,ms,best_ms,mbytes,gbytes_per_second\n");
+          "phase,rows,tokens,context,tokens_per_second,ms,best_ms,mbytes,gbytes_per_second,"
+          "gpu_idle_us,gpu_forward_us,gpu_sample_us\n");
     } else {
-      fmt::print("{:<8}{:>6}{:>8}{:>9}{:>11}{:>10}{:>10}{:>10}{:>8}\n", "phase", "rows", "tokens",
-                 "context", "tokens/s", "ms", "best ms", "MB moved", "GB/s");
+      fmt::print("{:<8}{:>6}{:>8}{:>9}{:>11}{:>10}{:>10}{:>10}{:>9}{:>10}{:>12}{:>11}\n", "phase",
+                 "rows", "tokens", "context", "tokens/s", "ms", "best ms", "MB moved", "GB/s",
+                 "idle us", "forward us", "sample us");
     }
   }
 
   void add(const Row& row) {
-    const char* format = csv_
-                             ? "{},{},{},{},{:.1f},{:.3f},{:.3f},{:.1f},{:.2f}\n"
-                             : "{:<8}{:>6}{:>8}{:>9}{:>11.1f}{:>10.2f}{:>10.2f}{:>10.1f}{:>8.2f}\n";
+    const char* format =
+        csv_ ? "{},{},{},{},{:.1f},{:.3f},{:.3f},{:.1f},{:.2f},{:.1f},{:.1f},{:.1f}\n"
+             : "{:<8}{:>6}{:>8}{:>9}{:>11.1f}{:>10.2f}{:>10.2f}{:>10.1f}{:>9.2f}{:>10.1f}{:>12.1f}"
+               "{:>11.1f}\n";
     const int tokens = row.shape.rows * row.shape.tokens_per_row;
     fmt::print(fmt::runtime(format), row.phase, row.shape.rows, tokens, row.shape.context,
                tokens / row.seconds, row.seconds * 1e3, row.best * 1e3, row.bytes * 1e-6,
-               row.bytes * 1e-9 / row.seconds);
+               row.bytes * 1e-9 / row.seconds, row.gpu.idle, row.gpu.forward, row.gpu.sample);
     std::fflush(stdout);
   }
 
@@ -118,17 +129,20 @@ void summarise(std::vector<double>& seconds, Row& row) {
 
 class Bench {
  public:
-  Bench(const Options& options, const Model& model, const CacheLayout& layout, StepDriver& driver)
+  Bench(const Options& options, const Model& model, const CacheLayout& layout, StepDriver& driver,
+        BenchBackend& backend)
       : options_(options),
         model_(model),
         layout_(layout),
         driver_(driver),
+        backend_(backend),
         report_(options.csv),
-        cached_(static_cast<std::size_t>(max_batch(options)), 0) {}
+        cached_(static_cast<std::size_t>(num_slots(options)), 0) {}
 
-  static int max_batch(const Options& options) {
-    return options.batch.empty() ? 1
-                                 : *std::max_element(options.batch.begin(), options.batch.end());
+  static int num_slots(const Options& options) {
+    int slots = options.prefill_rows;
+    for (const int batch : options.batch) slots = std::max(slots, batch);
+    return slots;
   }
 
   Status run() {
@@ -143,19 +157,24 @@ class Bench {
 
  private:
   Status measure_prefill(int tokens) {
+    const int rows = options_.prefill_rows;
     std::vector<double> seconds;
     for (int i = 0; i < options_.prompts; ++i) {
-      LATENTD_ASSIGN_OR_RETURN(const double elapsed, driver_.prefill(0, 0, tokens));
+      LATENTD_ASSIGN_OR_RETURN(const double elapsed, driver_.prefill(0, rows, 0, tokens));
       seconds.push_back(elapsed);
     }
-    Row row{"prefill", {1, tokens, 0, 1}};
+    Row row{"prefill", {rows, tokens, 0, rows}};
     summarise(seconds, row);
-    for (int done = 0; done < tokens; done += options_.chunk) {
-      const int count = std::min(options_.chunk, tokens - done);
-      row.bytes += bytes({1, count, done, done + count == tokens ? 1 : 0});
+    const int piece = std::max(1, options_.chunk / rows);
+    for (int done = 0; done < tokens; done += piece) {
+      const int count = std::min(piece, tokens - done);
+      row.bytes += bytes({rows, count, done, done + count == tokens ? rows : 0});
     }
     report_.add(row);
-    cached_[0] = std::max(cached_[0], tokens);
+    for (int slot = 0; slot < rows; ++slot) {
+      int& cached = cached_[static_cast<std::size_t>(slot)];
+      cached = std::max(cached, tokens);
+    }
     return ok_status();
   }
 
@@ -164,15 +183,17 @@ class Bench {
       int& cached = cached_[static_cast<std::size_t>(slot)];
       if (cached >= context) continue;
       LATENTD_ASSIGN_OR_RETURN([[maybe_unused]] const double elapsed,
-                               driver_.prefill(slot, cached, context - cached));
+                               driver_.prefill(slot, 1, cached, context - cached));
       cached = context;
     }
-    std::vector<double> seconds;
-    for (int i = 0; i < options_.steps; ++i) {
-      LATENTD_ASSIGN_OR_RETURN(const double elapsed, driver_.decode(batch, context + i));
-      seconds.push_back(elapsed);
-    }
+    (void)backend_.read_steps();
+    LATENTD_ASSIGN_OR_RETURN(std::vector<double> seconds,
+                             driver_.decode(batch, context, options_.steps));
+    const std::optional<GpuStep> gpu = backend_.read_steps();
+    // Filling and emptying the pipeline is not a step's time.
+    if (seconds.size() > 4) seconds.erase(seconds.begin(), seconds.begin() + 2);
     Row row{"decode", {batch, 1, context, batch}};
+    row.gpu = gpu.value_or(GpuStep{});
     summarise(seconds, row);
     row.bytes = bytes({batch, 1, context + options_.steps / 2, batch});
     report_.add(row);
@@ -188,23 +209,13 @@ class Bench {
   const Model& model_;
   const CacheLayout& layout_;
   StepDriver& driver_;
+  BenchBackend& backend_;
   Report report_;
   std::vector<int> cached_;  // tokens in each slot's cache
 };
 
-Status run(const Options& options) {
-  LATENTD_ASSIGN_OR_RETURN(const Model model, load_model(options));
-  const ModelConfig& config = model.config;
-  LATENTD_ASSIGN_OR_RETURN(const std::unique_ptr<Backend> backend,
-                           make_cpu_backend({options.threads, options.copy_weights}));
-  DType cache_dtype = config.dtype;
-  if (options.kv_cache_dtype != "auto") {
-    cache_dtype = options.kv_cache_dtype == "fp32" ? DType::kF32 : DType::kBF16;
-  }
-  const CacheLayout layout = CacheLayout::mla(config.num_layers, config.kv_lora_rank,
-                                              config.qk_rope_head_dim, cache_dtype);
-  LATENTD_RETURN_IF_ERROR(layout.validate());
-
+// Tokens of the longest sequence, checked against the model's.
+Result<int> longest_sequence(const Options& options, const ModelConfig& config) {
   int longest = 1;
   for (const int tokens : options.prefill) longest = std::max(longest, tokens);
   for (const int tokens : options.context) longest = std::max(longest, tokens + options.steps);
@@ -212,16 +223,60 @@ Status run(const Options& options) {
     return invalid_argument("context", fmt::format("{} tokens exceed the model's {}", longest,
                                                    config.max_position_embeddings));
   }
-  LATENTD_ASSIGN_OR_RETURN(const std::unique_ptr<StepDriver> driver,
-                           StepDriver::create(*backend, config, model.weights(), layout,
-                                              {Bench::max_batch(options), longest, options.chunk,
-                                               options.expanded_min_tokens}));
-  if (!options.csv) {
-    fmt::print("{}: {:.1f} M parameters, {} weights, {} cache of {} bytes a token\n",
-               config.architecture, static_cast<double>(parameter_count(model.weights())) * 1e-6,
-               dtype_name(config.dtype), dtype_name(cache_dtype), layout.bytes_per_token());
+  return longest;
+}
+
+Result<CacheLayout> cache_layout(const Options& options, const ModelConfig& config) {
+  DType dtype = config.dtype;
+  if (options.kv_cache_dtype != "auto") {
+    dtype = options.kv_cache_dtype == "fp32" ? DType::kF32 : DType::kBF16;
   }
-  return Bench(options, model, layout, *driver).run();
+  CacheLayout layout =
+      CacheLayout::mla(config.num_layers, config.kv_lora_rank, config.qk_rope_head_dim, dtype);
+  LATENTD_RETURN_IF_ERROR(layout.validate());
+  return layout;
+}
+
+// What depends on the device, where it was left open.
+void fill_defaults(Options& options) {
+  const bool cuda = options.device == "cuda";
+  if (options.chunk == 0) options.chunk = cuda ? 2048 : 512;
+  if (options.depth == 0) options.depth = cuda ? 2 : 1;
+  options.graphs = options.graphs && cuda;
+}
+
+Status run(Options options) {
+  fill_defaults(options);
+  LATENTD_ASSIGN_OR_RETURN(const Model model, load_model(options));
+  const ModelConfig& config = model.config;
+  LATENTD_ASSIGN_OR_RETURN(const auto bench,
+                           BenchBackend::make({options.device == "cuda", options.threads,
+                                               options.copy_weights, options.batch_invariant},
+                                              config));
+  LATENTD_ASSIGN_OR_RETURN(const CacheLayout layout, cache_layout(options, config));
+  LATENTD_ASSIGN_OR_RETURN(const int longest, longest_sequence(options, config));
+  StepDriverOptions driver_options;
+  driver_options.max_rows = Bench::num_slots(options);
+  driver_options.max_length = longest;
+  driver_options.chunk = options.chunk;
+  driver_options.expanded_min_tokens = options.expanded_min_tokens;
+  driver_options.depth = options.depth;
+  if (options.graphs) {
+    driver_options.graph_buckets =
+        graph_buckets(std::min(driver_options.max_rows, ModelRunner::kLogitsSlice));
+  }
+  const TimePoint begin = steady_now();
+  LATENTD_ASSIGN_OR_RETURN(
+      const auto driver,
+      StepDriver::create(bench->backend(), config, model.weights(), layout, driver_options));
+  if (!options.csv) {
+    fmt::print(
+        "{}: {:.1f} M parameters, {} weights, {} cache of {} bytes a token, ready in {:.2f} s\n",
+        config.architecture, static_cast<double>(parameter_count(model.weights())) * 1e-6,
+        dtype_name(config.dtype), dtype_name(layout.planes().front().dtype),
+        layout.bytes_per_token(), to_seconds(steady_now() - begin));
+  }
+  return Bench(options, model, layout, *driver, *bench).run();
 }
 
 int parse_and_run(int argc, char** argv) {
@@ -234,6 +289,12 @@ int parse_and_run(int argc, char** argv) {
       ->check(CLI::IsMember({"auto", "random"}));
   app.add_option("--kv-cache-dtype", options.kv_cache_dtype)
       ->check(CLI::IsMember({"auto", "fp32", "bf16"}));
+  app.add_option("--device", options.device)->check(CLI::IsMember({"cpu", "cuda"}));
+  app.add_flag("--batch-invariant", options.batch_invariant,
+               "CUDA: bits of a row that do not depend on the others");
+  app.add_flag("--graphs,!--no-graphs", options.graphs, "CUDA: replay captured decode steps");
+  app.add_option("--depth", options.depth, "steps in flight; 1 on the CPU, 2 on CUDA")
+      ->check(CLI::Range(1, 2));
   const CLI::Range positive(1, 1 << 20);
   app.add_option("--batch", options.batch, "rows of decode steps")->delimiter(',')->check(positive);
   app.add_option("--context", options.context, "cached tokens of each row")
@@ -242,7 +303,11 @@ int parse_and_run(int argc, char** argv) {
   app.add_option("--prefill", options.prefill, "lengths of prompts")
       ->delimiter(',')
       ->check(positive);
-  app.add_option("--chunk", options.chunk, "most prompt tokens of a step")->check(positive);
+  app.add_option("--prefill-rows", options.prefill_rows, "prompts computed together")
+      ->check(positive);
+  app.add_option("--chunk", options.chunk,
+                 "most prompt tokens of a step; 512 on the CPU, 2048 on CUDA")
+      ->check(positive);
   app.add_option("--steps", options.steps, "decode steps to time")->check(positive);
   app.add_option("--prompts", options.prompts, "prompts to time")->check(positive);
   app.add_option("--threads", options.threads, "0: as many as the process may use");

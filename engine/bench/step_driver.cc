@@ -1,7 +1,9 @@
 #include "engine/bench/step_driver.h"
 
 #include <algorithm>
-#include <chrono>
+#include <numeric>
+
+#include "base/clock.h"
 
 namespace latentd {
 namespace {
@@ -31,64 +33,86 @@ Result<std::unique_ptr<StepDriver>> StepDriver::create(Backend& backend, const M
   const int pages_per_slot = layout.pages_for_tokens(options.max_length);
   runner.num_pages = options.max_rows * pages_per_slot;
   runner.expanded_min_tokens = options.expanded_min_tokens;
+  runner.graph_buckets = options.graph_buckets;
   std::unique_ptr<StepDriver> driver(new StepDriver(config, options));
   LATENTD_ASSIGN_OR_RETURN(driver->runner_,
                            ModelRunner::create(backend, config, weights, layout, runner));
 
   // The first step introduces all slots.
-  BatchPlan& plan = driver->plan_;
-  for (int slot = 0; slot < options.max_rows; ++slot) {
-    const auto first_page = static_cast<std::int32_t>(plan.pages.size());
-    for (int i = 0; i < pages_per_slot; ++i) plan.pages.emplace_back(first_page + i);
-    plan.starts.push_back({SlotId(slot), driver->requests_[static_cast<std::size_t>(slot)].get()});
-    plan.page_changes.push_back({SlotId(slot), 0, pages_per_slot, first_page});
-    plan.rows.push_back(driver->make_row(slot, 0, 1, /*last=*/true));
-  }
-  LATENTD_ASSIGN_OR_RETURN([[maybe_unused]] const double seconds, driver->run_step());
+  const auto introduce = [&](int /*step*/, BatchPlan& plan) {
+    for (int slot = 0; slot < options.max_rows; ++slot) {
+      const auto first_page = static_cast<std::int32_t>(plan.pages.size());
+      for (int i = 0; i < pages_per_slot; ++i) plan.pages.emplace_back(first_page + i);
+      plan.starts.push_back(
+          {SlotId(slot), driver->requests_[static_cast<std::size_t>(slot)].get()});
+      plan.page_changes.push_back({SlotId(slot), 0, pages_per_slot, first_page});
+      plan.rows.push_back(driver->make_row(plan, slot, 0, 1, /*last=*/true));
+    }
+  };
+  LATENTD_ASSIGN_OR_RETURN([[maybe_unused]] const auto seconds, driver->run_steps(1, introduce));
   return driver;
 }
 
-PlanRow StepDriver::make_row(int slot, int start, int count, bool last) {
+PlanRow StepDriver::make_row(BatchPlan& plan, int slot, int start, int count, bool last) {
   PlanRow row;
   row.slot = SlotId(slot);
   row.start = start;
   row.count = count;
   row.logits = last ? LogitsWanted::kLast : LogitsWanted::kNone;
   row.samples = last;
-  row.first_token = static_cast<std::int32_t>(plan_.tokens.size());
+  row.first_token = static_cast<std::int32_t>(plan.tokens.size());
   std::uniform_int_distribution<TokenId> token(0, vocab_size_ - 1);
-  for (int i = 0; i < count; ++i) plan_.tokens.push_back(token(random_));
+  for (int i = 0; i < count; ++i) plan.tokens.push_back(token(random_));
   return row;
 }
 
-Result<double> StepDriver::run_step() {
-  const auto begin = std::chrono::steady_clock::now();
-  LATENTD_RETURN_IF_ERROR(runner_->forward(plan_));
-  LATENTD_RETURN_IF_ERROR(runner_->sample(plan_));
-  LATENTD_RETURN_IF_ERROR(runner_->wait(result_));
-  const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - begin;
-  const std::uint64_t step = plan_.step;
-  plan_.clear();
-  plan_.step = step + 1;
-  return elapsed.count();
+Result<std::vector<double>> StepDriver::run_steps(int steps, const FillPlan& fill) {
+  std::vector<double> seconds;
+  TimePoint last = steady_now();
+  const auto finish_one = [&]() -> Status {
+    LATENTD_RETURN_IF_ERROR(runner_->wait(result_));
+    const TimePoint now = steady_now();
+    seconds.push_back(to_seconds(now - last));
+    last = now;
+    return ok_status();
+  };
+  for (int i = 0; i < steps; ++i) {
+    BatchPlan& plan = plans_[num_steps_ % 2];
+    plan.clear();
+    plan.step = num_steps_++;
+    fill(i, plan);
+    LATENTD_RETURN_IF_ERROR(runner_->forward(plan));
+    if (options_.depth == 2 && i > 0) LATENTD_RETURN_IF_ERROR(finish_one());
+    LATENTD_RETURN_IF_ERROR(runner_->sample(plan));
+    if (options_.depth == 1 || i == steps - 1) LATENTD_RETURN_IF_ERROR(finish_one());
+  }
+  return seconds;
 }
 
-Result<double> StepDriver::prefill(int slot, int start, int count) {
-  double total = 0.0;
-  for (int done = 0; done < count; done += options_.chunk) {
-    const int tokens = std::min(options_.chunk, count - done);
-    plan_.rows.push_back(make_row(slot, start + done, tokens, done + tokens == count));
-    LATENTD_ASSIGN_OR_RETURN(const double seconds, run_step());
-    total += seconds;
-  }
-  return total;
+Result<double> StepDriver::prefill(int first_slot, int rows, int start, int count) {
+  const int piece = std::max(1, options_.chunk / rows);
+  const int steps = (count + piece - 1) / piece;
+  LATENTD_ASSIGN_OR_RETURN(
+      const std::vector<double> seconds, run_steps(steps, [&](int i, BatchPlan& plan) {
+        const int first = i * piece;
+        const int tokens = std::min(piece, count - first);
+        for (int row = 0; row < rows; ++row) {
+          plan.rows.push_back(make_row(plan, first_slot + row, start + first, tokens,
+                                       /*last=*/i == steps - 1));
+        }
+      }));
+  return std::accumulate(seconds.begin(), seconds.end(), 0.0);
 }
 
-Result<double> StepDriver::decode(int rows, int position) {
-  for (int slot = 0; slot < rows; ++slot) {
-    plan_.rows.push_back(make_row(slot, position, 1, /*last=*/true));
-  }
-  return run_step();
+Result<std::vector<double>> StepDriver::decode(int rows, int position, int steps) {
+  return run_steps(steps, [&](int i, BatchPlan& plan) {
+    for (int slot = 0; slot < rows; ++slot) {
+      PlanRow row = make_row(plan, slot, position + i, i == 0 ? 1 : 0, /*last=*/true);
+      row.count = 1;
+      row.pending_token = i > 0;
+      plan.rows.push_back(row);
+    }
+  });
 }
 
 }  // namespace latentd

@@ -7,7 +7,9 @@
 // Contract: single-threaded; REQUIRES that backend and weights outlive it.
 #pragma once
 
+#include <array>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <random>
 #include <vector>
@@ -28,6 +30,8 @@ struct StepDriverOptions {
   int max_length = 1;  // tokens of a sequence
   int chunk = 512;     // most tokens of a step, if there are not more rows
   int expanded_min_tokens = 0;
+  int depth = 1;                   // decode steps in flight, 1 or 2
+  std::vector<int> graph_buckets;  // RunnerOptions
 };
 
 class StepDriver {
@@ -37,24 +41,30 @@ class StepDriver {
                                                     const CacheLayout& layout,
                                                     const StepDriverOptions& options);
 
-  // Computes tokens [start, start + count) of the slot, in chunks; seconds.
-  Result<double> prefill(int slot, int start, int count);
+  // Computes tokens [start, start + count) of `rows` slots from first_slot on, all in the same
+  // steps, which hold options.chunk tokens together; seconds.
+  Result<double> prefill(int first_slot, int rows, int start, int count);
 
-  // One token for each of the slots 0 .. rows - 1 at `position`; seconds.
-  Result<double> decode(int rows, int position);
+  // `steps` steps of one token for each of the slots 0 .. rows - 1, from `position` on; the seconds
+  // of each, from the end of the step before to its own. From the second step on tokens are those
+  // that were drawn, which never leave the device.
+  Result<std::vector<double>> decode(int rows, int position, int steps);
 
  private:
   StepDriver(const ModelConfig& config, const StepDriverOptions& options);
 
-  PlanRow make_row(int slot, int start, int count, bool last);
-  Result<double> run_step();
+  PlanRow make_row(BatchPlan& plan, int slot, int start, int count, bool last);
+  // Runs steps with options.depth in flight; the seconds of each.
+  using FillPlan = std::function<void(int step, BatchPlan& plan)>;
+  Result<std::vector<double>> run_steps(int steps, const FillPlan& fill);
 
   int vocab_size_;
   StepDriverOptions options_;
   std::mt19937_64 random_;
   std::vector<std::unique_ptr<Request>> requests_;
   std::unique_ptr<ModelRunner> runner_;
-  BatchPlan plan_;
+  std::array<BatchPlan, 2> plans_;  // refilled in turn: the step before may be in flight
+  std::uint64_t num_steps_ = 0;
   StepResult result_;
 };
 

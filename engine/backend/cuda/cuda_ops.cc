@@ -63,6 +63,12 @@ CudaOps::CudaOps(CudaContext& context, std::unique_ptr<Blas> blas, DType activat
 void CudaOps::reserve(const ReserveParams& p) {
   const ModelConfig& c = *p.config;
   processed_.take<float>(elements(p.max_logit_rows, c.vocab_size));
+  if (c.moe.num_experts == 0) return;
+  const std::int32_t tokens = std::min(kMostExpertTokens, p.max_tokens);
+  const std::int64_t entries = std::int64_t{tokens} * c.moe.experts_per_token;
+  given_.take<float>(elements(entries, c.hidden_size));
+  shared_.take<float>(elements(tokens, c.hidden_size));
+  order_.take<std::int32_t>(elements(3, c.moe.num_experts) + 2 + elements(entries, 1));
 }
 
 // The generic kernel needs no plan: a block walks the whole context of its token.

@@ -76,10 +76,17 @@ TEST(StepDriver, RunsPromptsInChunksAndBatches) {
   const RandomWeights random(config, 1);
   const auto backend = make_cpu_backend({.threads = 1}).value();
   const CacheLayout layout = CacheLayout::mla(2, 8, 4, DType::kBF16);
-  const auto driver =
-      StepDriver::create(*backend, config, random.weights(), layout, {3, 40, 16, 0}).value();
-  EXPECT_GT(driver->prefill(1, 0, 35).value(), 0.0);
-  EXPECT_GT(driver->decode(3, 36).value(), 0.0);
+  for (const int depth : {1, 2}) {
+    StepDriverOptions options;
+    options.max_rows = 3;
+    options.max_length = 40;
+    options.chunk = 16;
+    options.depth = depth;
+    const auto driver =
+        StepDriver::create(*backend, config, random.weights(), layout, options).value();
+    EXPECT_GT(driver->prefill(1, 2, 0, 35).value(), 0.0);
+    EXPECT_EQ(driver->decode(3, 36, 4).value().size(), 4U);
+  }
 }
 
 TEST(BenchConfig, IsOf122MillionParameters) {
