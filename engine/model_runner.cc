@@ -1,21 +1,19 @@
 #include "engine/model_runner.h"
 
 #include <algorithm>
-#include <limits>
 #include <optional>
 
 #include "base/check.h"
 #include "engine/forward.h"
 #include "engine/runner_memory.h"
+#include "engine/step_stager.h"
 #include "engine/upload_weights.h"
-#include "scheduler/request.h"
 
 namespace latentd {
 namespace {
 
 constexpr std::int32_t kForwardPhase = 0;
 constexpr std::int32_t kSamplePhase = 1;
-constexpr float kBanned = -std::numeric_limits<float>::infinity();
 
 template <typename T>
 T* pointer(const std::unique_ptr<Buffer>& buffer) {
@@ -32,12 +30,9 @@ struct ModelRunner::State {
   ModelWeights weights;  // device views
   RunnerMemory memory;
   std::int32_t max_pages;
-  std::size_t mask_words;                     // of one row's mask
-  std::vector<std::uint32_t> allowed_mask;    // [mask_words], scratch
-  std::vector<const Request*> slot_requests;  // [slots]
-  std::size_t count_rows_staged = 0;          // since the device was last waited for
-  std::uint64_t next_forward = 0;             // steps launched; also picks the ring's entry
-  std::uint64_t next_wait = 0;                // steps waited for
+  StepStager stager;
+  std::uint64_t next_forward = 0;  // steps launched; also picks the ring's entry
+  std::uint64_t next_wait = 0;     // steps waited for
 
   State(Backend& backend_arg, const ModelConfig& config_arg, const CacheLayout& layout_arg,
         const RunnerOptions& options_arg, ModelWeights weights_arg, RunnerMemory memory_arg)
@@ -48,17 +43,10 @@ struct ModelRunner::State {
         weights(std::move(weights_arg)),
         memory(std::move(memory_arg)),
         max_pages(layout.pages_for_tokens(options.max_model_len)),
-        mask_words((static_cast<std::size_t>(config.vocab_size) + 31) / 32),
-        allowed_mask(mask_words),
-        slot_requests(static_cast<std::size_t>(options.max_num_seqs), nullptr) {}
+        stager(backend, memory, config.vocab_size, options.max_num_seqs) {}
 
-  void start_slot(const SlotStart& start, const BatchPlan& plan);
-  void stage_row(const PlanRow& row, const BatchPlan& plan, StepBuffers& step);
-  void stage_logits(const PlanRow& row, std::int32_t first_token, StepBuffers& step);
   BatchView batch_view(const StepBuffers& step) const;
   void choose_attention(const StepBuffers& step, ForwardParams& params) const;
-  void stage_sampling(const Request& request, SampleRow& row, StepBuffers& step);
-  void stage_mask(const Request& request, SampleRow& row, StepBuffers& step);
   void sample_slice(const StepBuffers& step, std::int32_t first, std::int32_t count);
   std::optional<std::int32_t> bucket_of(std::size_t count) const;
   Status launch_forward(std::int32_t ring);
@@ -67,80 +55,6 @@ struct ModelRunner::State {
   Status capture();
   static void read_outcome(const SampleOutcome& outcome, StepResult& result, TokenOutcome& out);
 };
-
-// Zeroes the slot's token counts and fills in what its sequence already holds, when its sampler
-// will look at them.
-void ModelRunner::State::start_slot(const SlotStart& start, const BatchPlan& plan) {
-  const Request& request = *start.request;
-  slot_requests[start.slot.index()] = &request;
-  if (!request.sampling.has_penalties()) return;
-
-  if (count_rows_staged == RunnerMemory::kCountRows) {
-    // A fault here is sticky: run() of the step reports it.
-    (void)backend.wait(backend.record());
-    count_rows_staged = 0;
-  }
-  const auto vocab = static_cast<std::size_t>(config.vocab_size);
-  auto* counts = pointer<std::uint16_t>(memory.count_staging) + count_rows_staged * vocab;
-  ++count_rows_staged;
-  std::fill_n(counts, vocab, std::uint16_t{0});
-  for (std::int32_t i = 0; i < start.num_generated; ++i) {
-    const TokenId token =
-        plan.tokens[static_cast<std::size_t>(start.first_generated) + static_cast<std::size_t>(i)];
-    std::uint16_t& count = counts[token];
-    if (count < kInPrompt - 1) ++count;
-  }
-  for (const TokenId token : request.prompt) counts[token] |= kInPrompt;
-  backend.copy_in(pointer<std::uint16_t>(memory.token_counts) + start.slot.index() * vocab, counts,
-                  vocab * sizeof(std::uint16_t));
-}
-
-void ModelRunner::State::stage_row(const PlanRow& row, const BatchPlan& plan, StepBuffers& step) {
-  const auto first_token = static_cast<std::int32_t>(step.tokens.size());
-  const auto count = static_cast<std::size_t>(row.count);
-  step.rows.push_back({row.slot.value(), first_token, row.count, row.start});
-  const std::span<TokenId> tokens = step.tokens.extend(count);
-  const std::span<std::int32_t> positions = step.positions.extend(count);
-  const std::span<std::int32_t> slots = step.token_slots.extend(count);
-  for (std::size_t i = 0; i < count; ++i) {
-    tokens[i] = row.pending_token ? -1 : plan.tokens[static_cast<std::size_t>(row.first_token) + i];
-    positions[i] = row.start + static_cast<std::int32_t>(i);
-    slots[i] = row.slot.value();
-  }
-  stage_logits(row, first_token, step);
-}
-
-// One row of logits for every prompt token whose logprob is wanted, and one for the draw.
-void ModelRunner::State::stage_logits(const PlanRow& row, std::int32_t first_token,
-                                      StepBuffers& step) {
-  const Request& request = *slot_requests[row.slot.index()];
-  RowLogits logits;
-  logits.first_target = static_cast<std::int32_t>(step.sample_rows.size());
-  if (row.logits == LogitsWanted::kAll) {
-    const auto prompt_size = static_cast<std::int32_t>(request.prompt.size());
-    logits.num_targets = std::clamp(prompt_size - 1 - row.start, 0, row.count);
-    for (std::int32_t i = 0; i < logits.num_targets; ++i) {
-      SampleRow target;
-      target.slot = row.slot.value();
-      target.position = row.start + i + 1;
-      target.target = request.prompt[static_cast<std::size_t>(target.position)];
-      target.num_top = request.sampling.num_top_logprobs;
-      target.seed = request.sampling.seed;  // draws nothing; names the row's request
-      step.logit_tokens.push_back(first_token + i);
-      step.sample_rows.push_back(target);
-    }
-  }
-  if (row.samples) {
-    LATENTD_CHECK(row.logits != LogitsWanted::kNone, "a row that samples needs logits");
-    SampleRow draw;
-    draw.slot = row.slot.value();
-    draw.position = row.start + row.count;
-    logits.sample = static_cast<std::int32_t>(step.sample_rows.size());
-    step.logit_tokens.push_back(first_token + row.count - 1);
-    step.sample_rows.push_back(draw);
-  }
-  step.row_logits.push_back(logits);
-}
 
 BatchView ModelRunner::State::batch_view(const StepBuffers& step) const {
   BatchView batch;
@@ -170,52 +84,6 @@ void ModelRunner::State::choose_attention(const StepBuffers& step, ForwardParams
   }
 }
 
-// What a draw needs to know of its request, at the time of the draw: constraints have seen all
-// earlier tokens.
-void ModelRunner::State::stage_sampling(const Request& request, SampleRow& row, StepBuffers& step) {
-  const SamplingParams& sampling = request.sampling;
-  row.num_top = sampling.num_top_logprobs;
-  row.top_k = sampling.top_k;
-  row.temperature = sampling.temperature;
-  row.top_p = sampling.top_p;
-  row.min_p = sampling.min_p;
-  row.presence_penalty = sampling.presence_penalty;
-  row.frequency_penalty = sampling.frequency_penalty;
-  row.repetition_penalty = sampling.repetition_penalty;
-  row.seed = sampling.seed;
-
-  row.first_edit = static_cast<std::int32_t>(step.edits.size());
-  for (const auto& [token, bias] : sampling.logit_bias) step.edits.push_back({token, bias});
-  const auto generated = row.position - static_cast<std::int32_t>(request.prompt.size());
-  if (generated < request.min_new_tokens) {
-    for (const TokenId token : sampling.banned_until_min_tokens) {
-      step.edits.push_back({token, kBanned});
-    }
-  }
-  row.num_edits = static_cast<std::int32_t>(step.edits.size()) - row.first_edit;
-  stage_mask(request, row, step);
-}
-
-void ModelRunner::State::stage_mask(const Request& request, SampleRow& row, StepBuffers& step) {
-  const std::vector<TokenId>& allowed = request.sampling.allowed_tokens;
-  if (request.constraint == nullptr && allowed.empty()) return;
-  row.mask = static_cast<std::int32_t>(step.masks.size() / mask_words);
-  const std::span<std::uint32_t> words = step.masks.extend(mask_words);
-  std::fill(words.begin(), words.end(), 0U);
-  if (request.constraint != nullptr) request.constraint->fill_mask(words);
-  if (allowed.empty()) return;
-
-  std::fill(allowed_mask.begin(), allowed_mask.end(), 0U);
-  for (const TokenId token : allowed) {
-    const auto bit = static_cast<std::size_t>(token);
-    allowed_mask[bit / 32] |= 1U << (bit % 32);
-  }
-  const bool constrained = request.constraint != nullptr;
-  for (std::size_t word = 0; word < mask_words; ++word) {
-    words[word] = constrained ? words[word] & allowed_mask[word] : allowed_mask[word];
-  }
-}
-
 void ModelRunner::State::sample_slice(const StepBuffers& step, std::int32_t first,
                                       std::int32_t count) {
   void* gathered = memory.gathered->data();
@@ -234,7 +102,7 @@ void ModelRunner::State::sample_slice(const StepBuffers& step, std::int32_t firs
   params.vocab_size = config.vocab_size;
   params.rows = step.sample_rows.device() + first;
   params.masks = step.masks.device();
-  params.mask_words = static_cast<std::int32_t>(mask_words);
+  params.mask_words = static_cast<std::int32_t>(stager.mask_words());
   params.edits = step.edits.device();
   params.token_counts = pointer<std::uint16_t>(memory.token_counts);
   params.last_tokens = pointer<TokenId>(memory.last_tokens);
@@ -376,17 +244,7 @@ Status ModelRunner::forward(const BatchPlan& plan) {
   const auto ring = static_cast<std::int32_t>(s.next_forward % 2);
   StepBuffers& step = s.memory.ring[static_cast<std::size_t>(ring)];
   ++s.next_forward;
-  step.clear();
-  step.step = plan.step;
-  for (const SlotStart& start : plan.starts) s.start_slot(start, plan);
-  for (const PageTableChange& change : plan.page_changes) {
-    for (std::int32_t i = 0; i < change.num_pages; ++i) {
-      const PageId page =
-          plan.pages[static_cast<std::size_t>(change.first_page) + static_cast<std::size_t>(i)];
-      step.updates.push_back({change.slot.value(), change.first_index + i, page.value()});
-    }
-  }
-  for (const PlanRow& row : plan.rows) s.stage_row(row, plan, step);
+  s.stager.stage_forward(plan, step);
   return s.launch_forward(ring);
 }
 
@@ -396,14 +254,10 @@ Status ModelRunner::sample(const BatchPlan& plan) {
   StepBuffers& step = s.memory.ring[static_cast<std::size_t>(ring)];
   LATENTD_CHECK(step.step == plan.step, "sample of step {} after forward of step {}", plan.step,
                 step.step);
-  const std::span<SampleRow> rows = step.sample_rows.host().first(step.sample_rows.size());
-  for (const RowLogits& logits : step.row_logits) {
-    if (logits.sample < 0) continue;
-    SampleRow& row = rows[static_cast<std::size_t>(logits.sample)];
-    s.stage_sampling(*s.slot_requests[static_cast<std::size_t>(row.slot)], row, step);
-  }
+  s.stager.stage_sample(step);
+  const std::size_t num_outcomes = step.sample_rows.size();  // before padding
   LATENTD_RETURN_IF_ERROR(s.launch_sample(ring));
-  step.outcomes.stage_out(s.backend, rows.size());
+  step.outcomes.stage_out(s.backend, num_outcomes);
   step.done = s.backend.record();
   return ok_status();
 }
