@@ -112,7 +112,8 @@ __global__ void __launch_bounds__(kAttentionThreads)
     tile.sums[i] = 0.0F;
 
   SoftmaxRun run;
-  const int num_keys = p.batch.positions[token] + 1;
+  // Padding sees no key, and becomes zero.
+  const int num_keys = p.batch.token_slots[token] < 0 ? 0 : p.batch.positions[token] + 1;
   for (int first = 0; first < num_keys; first += kAttentionKeys) {
     const int count = min(kAttentionKeys, num_keys - first);
     __syncthreads();
@@ -124,7 +125,7 @@ __global__ void __launch_bounds__(kAttentionThreads)
   }
 
   __syncthreads();
-  if (warp < kHeads && threadIdx.x % kWarp == 0) tile.keep[warp] = 1.0F / run.sum;
+  if (warp < kHeads && threadIdx.x % kWarp == 0) tile.keep[warp] = run.sum > 0.0F ? 1.0F / run.sum : 0.0F;
   __syncthreads();
   const Elements out{p.out, activation};
   for (int i = threadIdx.x; i < kHeads * g.kv_lora_rank; i += kAttentionThreads) {

@@ -41,6 +41,7 @@ __global__ void rope_append_kernel(RopeAppendParams p, DType activation) {
     q.set(head + pair.b, b * cosine[i % half] + a * sine[i % half]);
   }
 
+  if (p.batch.token_slots[t] < 0) return;  // padding
   const ConstElements kv_a{p.kv_a, activation};
   const ConstElements weight{p.kv_a_norm.data, p.kv_a_norm.dtype};
   const std::size_t source = static_cast<std::size_t>(t) * latent_dim;
