@@ -12,9 +12,8 @@
 
 #include "base/mailbox.h"
 #include "engine/device.h"
-#include "engine/graph_buckets.h"
+#include "engine/load_model.h"
 #include "engine/memory_plan.h"
-#include "engine/model/weight_binder.h"
 #include "engine/model_runner.h"
 #include "engine/step_loop.h"
 #include "kvcache/block_manager.h"
@@ -42,32 +41,9 @@ SchedulerOptions scheduler_options(const EngineOptions& options, const MemoryPla
   return scheduler;
 }
 
-// Tokens that a row must have for expanded attention to be the cheaper form on the CPU; 0: never.
-// Expanding a key costs kv_lora * (nope + v) multiply-adds a head, and saves each query that meets
-// it the difference between the forms. Measured, it pays from a quarter more tokens than that.
-int expanded_min_tokens(const ModelConfig& c) {
-  const double expansion = c.kv_lora_rank * (c.qk_nope_head_dim + c.v_head_dim);
-  const double absorbed = 2 * c.kv_lora_rank + c.qk_rope_head_dim;
-  const double expanded = c.qk_head_dim() + c.v_head_dim;
-  return absorbed > expanded ? static_cast<int>(1.25 * expansion / (absorbed - expanded)) + 1 : 0;
-}
-
-RunnerOptions runner_options(const EngineOptions& options, const ModelConfig& config,
-                             const MemoryPlan& plan) {
-  RunnerOptions runner;
-  runner.max_num_seqs = plan.max_num_seqs;
-  runner.max_num_batched_tokens = plan.max_num_batched_tokens;
-  runner.max_model_len = plan.max_model_len;
-  runner.num_pages = plan.num_pages;
-  if (options.device == Device::kCuda) {
-    runner.graph_buckets = graph_buckets(std::min(plan.max_num_seqs, ModelRunner::kLogitsSlice));
-  }
-  runner.expanded_min_tokens = *options.batch_invariant ? 0 : expanded_min_tokens(config);
-  return runner;
-}
-
-EngineInfo engine_info(const ModelConfig& config, const Checkpoint& checkpoint,
-                       const MemoryPlan& plan, const Backend& backend) {
+EngineInfo engine_info(const ModelConfig& config, const LoadedModel& model) {
+  const MemoryPlan& plan = model.plan;
+  const Backend& backend = *model.backend;
   EngineInfo info;
   info.device = backend.device_name();
   info.activation_dtype = backend.activation_dtype();
@@ -79,7 +55,8 @@ EngineInfo engine_info(const ModelConfig& config, const Checkpoint& checkpoint,
   info.num_pages = plan.num_pages;
   info.kv_bytes_per_token = plan.layout.bytes_per_token();
   info.mha_kv_bytes_per_token = mha_bytes_per_token(config, info.kv_cache_dtype);
-  info.weight_bytes = checkpoint.weight_bytes();
+  info.weight_bytes = model.weight_bytes;
+  info.memory = model.memory;
   return info;
 }
 
@@ -90,9 +67,7 @@ struct Engine::State {
   ModelConfig config;
   GenerationDefaults defaults;
   EngineInfo info;
-  Checkpoint checkpoint;
-  std::unique_ptr<Backend> backend;
-  std::unique_ptr<ModelRunner> runner;
+  LoadedModel model;
   BlockManager blocks;
   Scheduler scheduler;
   EventSink sink;
@@ -113,20 +88,16 @@ struct Engine::State {
   std::thread thread;
 
   State(ModelConfig config_arg, GenerationDefaults defaults_arg, EngineInfo info_arg,
-        Checkpoint checkpoint_arg, std::unique_ptr<Backend> backend_arg,
-        std::unique_ptr<ModelRunner> runner_arg, const EngineOptions& options,
-        const MemoryPlan& plan, EventSink sink_arg)
+        LoadedModel model_arg, const EngineOptions& options, EventSink sink_arg)
       : config(std::move(config_arg)),
         defaults(std::move(defaults_arg)),
         info(std::move(info_arg)),
-        checkpoint(std::move(checkpoint_arg)),
-        backend(std::move(backend_arg)),
-        runner(std::move(runner_arg)),
-        blocks(plan.num_pages, plan.layout.page_tokens()),
-        scheduler(scheduler_options(options, plan), blocks),
+        model(std::move(model_arg)),
+        blocks(model.plan.num_pages, model.plan.layout.page_tokens()),
+        scheduler(scheduler_options(options, model.plan), blocks),
         sink(std::move(sink_arg)),
         mailbox(options.mailbox_capacity),
-        loop(scheduler, *runner, plan.pipeline_depth) {}
+        loop(scheduler, *model.runner, model.plan.pipeline_depth) {}
 
   void run();
   void receive();
@@ -223,19 +194,11 @@ Result<std::unique_ptr<Engine>> Engine::load(const std::filesystem::path& model_
   const EngineOptions options = resolve_device(requested);
   LATENTD_ASSIGN_OR_RETURN(ModelConfig config, load_model_config(model_dir));
   LATENTD_ASSIGN_OR_RETURN(GenerationDefaults defaults, load_generation_defaults(model_dir));
-  LATENTD_ASSIGN_OR_RETURN(const MemoryPlan plan,
-                           plan_memory(config, options, cpu_cache_budget(memory_limit_bytes())));
-  LATENTD_ASSIGN_OR_RETURN(Checkpoint checkpoint, Checkpoint::open(model_dir, config));
-  LATENTD_ASSIGN_OR_RETURN(std::unique_ptr<Backend> backend,
-                           make_backend(options, config, checkpoint.weight_bytes()));
-  LATENTD_ASSIGN_OR_RETURN(std::unique_ptr<ModelRunner> runner,
-                           ModelRunner::create(*backend, config, checkpoint.weights(), plan.layout,
-                                               runner_options(options, config, plan)));
-  EngineInfo info = engine_info(config, checkpoint, plan, *backend);
+  LATENTD_ASSIGN_OR_RETURN(LoadedModel model, load_model(model_dir, options, config));
+  EngineInfo info = engine_info(config, model);
   info.load_time = steady_now() - begin;
   auto state = std::make_unique<State>(std::move(config), std::move(defaults), std::move(info),
-                                       std::move(checkpoint), std::move(backend), std::move(runner),
-                                       options, plan, std::move(sink));
+                                       std::move(model), options, std::move(sink));
   state->thread = std::thread([raw = state.get()] { raw->run(); });
   return std::unique_ptr<Engine>(new Engine(std::move(state)));
 }

@@ -16,9 +16,11 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "base/clock.h"
 #include "base/result.h"
+#include "engine/memory_use.h"
 #include "engine/model/generation_defaults.h"
 #include "engine/model/model_config.h"
 #include "scheduler/request.h"
@@ -28,14 +30,21 @@ namespace latentd {
 
 enum class Device : std::uint8_t { kCpu, kCuda, kAuto };
 
+enum class LoadFormat : std::uint8_t {
+  kAuto,    // the model's safetensors
+  kRandom,  // random weights of the config's shape, the same every time
+};
+
 struct EngineOptions {
   Device device = Device::kCpu;  // kAuto: CUDA when a device answers, else the CPU
   int cpu_threads = 0;           // 0: what the cgroup and the affinity mask allow
   std::optional<DType>
       dtype;  // activations; unset follows the checkpoint (the CPU always computes in fp32)
   std::optional<DType> kv_cache_dtype;  // fp32 or bf16; unset follows the checkpoint
-  std::size_t kv_cache_tokens =
-      0;                  // 0: sized from memory (CPU: min(4 GiB, 25 % of the cgroup's limit))
+  // 0: sized from memory (CPU: min(4 GiB, 25 % of the cgroup's limit); CUDA: what is left)
+  std::size_t kv_cache_tokens = 0;
+  double gpu_memory_utilization = 0.9;  // share of the GPU's memory that this process may use
+  LoadFormat load_format = LoadFormat::kAuto;
   int page_tokens = 64;   // 16, 32 or 64
   int max_model_len = 0;  // 0: the model's max_position_embeddings, as far as the cache holds it
   int max_num_seqs = 0;   // 0: 64 on the CPU, 256 on CUDA
@@ -61,6 +70,9 @@ struct EngineInfo {
   std::size_t kv_bytes_per_token = 0;      // as MLA latents, all layers
   std::size_t mha_kv_bytes_per_token = 0;  // what full keys and values of the same shape would cost
   std::size_t weight_bytes = 0;
+  // What memory holds: weights, workspace by purpose, cache; for a device with memory of its own
+  // also what the runtime took, what others hold, and what is free: all that there is.
+  std::vector<MemoryUse> memory;
   Duration load_time{};
 };
 

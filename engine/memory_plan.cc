@@ -63,9 +63,11 @@ Status size_cache(const ModelConfig& config, const EngineOptions& options, std::
   }
   return {
       StatusCode::kResourceExhausted,
-      fmt::format("the cache holds {} tokens ({} pages of {} bytes), fewer than one sequence of "
+      fmt::format("the cache holds {} tokens ({} pages of {} bytes{}), fewer than one sequence of "
                   "max_model_len = {}; raise kv_cache_tokens or lower max_model_len",
-                  held_tokens, plan.num_pages, plan.layout.page_bytes(), wanted)};
+                  held_tokens, plan.num_pages, plan.layout.page_bytes(),
+                  options.kv_cache_tokens > 0 ? "" : fmt::format(" in {} bytes", cache_budget),
+                  wanted)};
 }
 
 }  // namespace
@@ -79,6 +81,11 @@ Result<MemoryPlan> plan_memory(const ModelConfig& config, const EngineOptions& o
                                    dtype, options.page_tokens)};
   LATENTD_RETURN_IF_ERROR(plan.layout.validate());
 
+  if (!(options.gpu_memory_utilization > 0.0 && options.gpu_memory_utilization <= 1.0)) {
+    return invalid_argument(
+        "gpu_memory_utilization",
+        fmt::format("must be above 0 and at most 1, got {}", options.gpu_memory_utilization));
+  }
   plan.max_num_seqs = options.max_num_seqs > 0 ? options.max_num_seqs : (cpu ? 64 : 256);
   LATENTD_RETURN_IF_ERROR(check_range("max_num_seqs", plan.max_num_seqs, 1, 4096));
   plan.max_num_batched_tokens = options.max_num_batched_tokens > 0
@@ -101,6 +108,31 @@ std::size_t memory_limit_bytes() {
 
 std::size_t cpu_cache_budget(std::size_t memory_limit) {
   return std::min(4 * kGiB, memory_limit / 4);
+}
+
+std::size_t device_budget(const DeviceMemory& memory, double utilization) {
+  const auto share = static_cast<std::size_t>(static_cast<double>(memory.total) * utilization);
+  return std::min(memory.free, share - std::min(share, memory.used_by_process));
+}
+
+std::size_t cache_budget(const Backend& backend, const EngineOptions& options) {
+  const auto memory = backend.memory();
+  if (!memory.has_value()) return cpu_cache_budget(memory_limit_bytes());
+  const std::size_t budget = device_budget(*memory, options.gpu_memory_utilization);
+  return budget - std::min(budget, kGraphBytes);
+}
+
+Status check_weights_fit(const Backend& backend, const EngineOptions& options,
+                         std::size_t weight_bytes) {
+  const auto memory = backend.memory();
+  if (!memory.has_value()) return ok_status();
+  const std::size_t budget = device_budget(*memory, options.gpu_memory_utilization);
+  if (weight_bytes <= budget) return ok_status();
+  return {StatusCode::kResourceExhausted,
+          fmt::format("the weights need {} bytes; {} may be used: of the {} bytes of {} are {} "
+                      "free, and gpu_memory_utilization is {}",
+                      weight_bytes, budget, memory->total, backend.device_name(), memory->free,
+                      options.gpu_memory_utilization)};
 }
 
 std::size_t mha_bytes_per_token(const ModelConfig& config, DType dtype) {

@@ -1,5 +1,7 @@
-// MemoryPlan: how many pages of cache there are and how long a sequence may be, before anything is
-// allocated.
+// MemoryPlan: how many pages of cache there are and how long a sequence may be.
+//
+// On CUDA it is made twice: with all that may be used, which bounds the workspace, and, when that
+// is allocated, with what is left.
 //
 // Contract: pure functions of their arguments, except memory_limit_bytes, which asks the system.
 #pragma once
@@ -8,6 +10,7 @@
 #include <string>
 
 #include "base/result.h"
+#include "engine/backend/backend.h"
 #include "engine/engine.h"
 #include "engine/model/model_config.h"
 #include "kvcache/cache_layout.h"
@@ -41,6 +44,21 @@ std::size_t memory_limit_bytes();
 // The CPU backend's budget for an automatically sized cache: min(4 GiB, a quarter of
 // `memory_limit`).
 std::size_t cpu_cache_budget(std::size_t memory_limit);
+
+// Device memory kept free for what the CUDA runtime takes later: captured graphs, code of kernels
+// that were not launched yet.
+inline constexpr std::size_t kGraphBytes = std::size_t{256} << 20;
+
+// What may still be allocated on a device of which this process may use the share `utilization` of
+// the total: as vLLM's gpu_memory_utilization, but never more than is free.
+std::size_t device_budget(const DeviceMemory& memory, double utilization);
+
+// The budget for an automatically sized cache: the CPU's, or device_budget without kGraphBytes.
+std::size_t cache_budget(const Backend& backend, const EngineOptions& options);
+
+// kResourceExhausted, with the numbers, when the device cannot hold the weights.
+Status check_weights_fit(const Backend& backend, const EngineOptions& options,
+                         std::size_t weight_bytes);
 
 // Bytes a token that a cache of full keys and values would cost: layers * heads * (qk + v) *
 // element size.

@@ -7,7 +7,6 @@
 #include "engine/forward.h"
 #include "engine/runner_memory.h"
 #include "engine/step_stager.h"
-#include "engine/upload_weights.h"
 
 namespace latentd {
 namespace {
@@ -27,7 +26,6 @@ struct ModelRunner::State {
   ModelConfig config;
   CacheLayout layout;
   RunnerOptions options;
-  ModelWeights weights;  // device views
   RunnerMemory memory;
   std::int32_t max_pages;
   StepStager stager;
@@ -35,12 +33,11 @@ struct ModelRunner::State {
   std::uint64_t next_wait = 0;     // steps waited for
 
   State(Backend& backend_arg, const ModelConfig& config_arg, const CacheLayout& layout_arg,
-        const RunnerOptions& options_arg, ModelWeights weights_arg, RunnerMemory memory_arg)
+        const RunnerOptions& options_arg, RunnerMemory memory_arg)
       : backend(backend_arg),
         config(config_arg),
         layout(layout_arg),
         options(options_arg),
-        weights(std::move(weights_arg)),
         memory(std::move(memory_arg)),
         max_pages(layout.pages_for_tokens(options.max_model_len)),
         stager(backend, memory, config.vocab_size, options.max_num_seqs) {}
@@ -51,7 +48,6 @@ struct ModelRunner::State {
   std::optional<std::int32_t> bucket_of(std::size_t count) const;
   Status launch_forward(std::int32_t ring);
   Status launch_sample(std::int32_t ring);
-  Status reserve();
   Status capture();
   static void read_outcome(const SampleOutcome& outcome, StepResult& result, TokenOutcome& out);
 };
@@ -91,10 +87,10 @@ void ModelRunner::State::sample_slice(const StepBuffers& step, std::int32_t firs
   auto* logits = pointer<float>(memory.logits);
   backend.gather(
       {memory.scratch.hidden, step.logit_tokens.device() + first, gathered, count, hidden});
-  backend.rms_norm(
-      {gathered, weights.final_norm, gathered, count, hidden, hidden, hidden, config.rms_norm_eps});
+  backend.rms_norm({gathered, memory.weights->final_norm, gathered, count, hidden, hidden, hidden,
+                    config.rms_norm_eps});
   backend.linear(
-      {gathered, weights.lm_head, logits, count, /*accumulate=*/false, /*out_fp32=*/true});
+      {gathered, memory.weights->lm_head, logits, count, /*accumulate=*/false, /*out_fp32=*/true});
 
   SampleParams params;
   params.logits = logits;
@@ -108,19 +104,6 @@ void ModelRunner::State::sample_slice(const StepBuffers& step, std::int32_t firs
   params.last_tokens = pointer<TokenId>(memory.last_tokens);
   params.outcomes = step.outcomes.device() + first;
   backend.sample(params);
-}
-
-Status ModelRunner::State::reserve() {
-  ReserveParams params;
-  params.config = &config;
-  params.weights = &weights;
-  params.max_tokens = options.max_num_batched_tokens;
-  params.max_rows = options.max_num_seqs;
-  params.max_logit_rows = kLogitsSlice;
-  params.max_positions = options.max_model_len;
-  params.page_tokens = layout.page_tokens();
-  params.cache_dtype = layout.planes().front().dtype;
-  return backend.reserve(params);
 }
 
 // The least bucket that holds `count`, or none.
@@ -160,7 +143,7 @@ Status ModelRunner::State::launch_forward(std::int32_t ring) {
 
   ForwardParams params;
   params.config = &config;
-  params.weights = &weights;
+  params.weights = memory.weights.get();
   params.layout = &layout;
   params.batch = batch_view(step);
   params.cache_pool = memory.cache_pool->data();
@@ -225,15 +208,10 @@ ModelRunner::~ModelRunner() = default;
 
 Result<std::unique_ptr<ModelRunner>> ModelRunner::create(Backend& backend,
                                                          const ModelConfig& config,
-                                                         const ModelWeights& weights,
                                                          const CacheLayout& layout,
-                                                         const RunnerOptions& options) {
-  LATENTD_ASSIGN_OR_RETURN(ModelWeights uploaded, upload_weights(backend, weights));
-  LATENTD_ASSIGN_OR_RETURN(RunnerMemory memory,
-                           RunnerMemory::create(backend, config, layout, options));
-  auto state = std::make_unique<State>(backend, config, layout, options, std::move(uploaded),
-                                       std::move(memory));
-  LATENTD_RETURN_IF_ERROR(state->reserve());
+                                                         const RunnerOptions& options,
+                                                         RunnerMemory memory) {
+  auto state = std::make_unique<State>(backend, config, layout, options, std::move(memory));
   LATENTD_RETURN_IF_ERROR(state->capture());
   return std::unique_ptr<ModelRunner>(new ModelRunner(std::move(state)));
 }
@@ -291,6 +269,6 @@ Status ModelRunner::wait(StepResult& result) {
   return ok_status();
 }
 
-std::size_t ModelRunner::workspace_bytes() const { return state_->memory.workspace_bytes; }
+const std::vector<MemoryUse>& ModelRunner::workspace() const { return state_->memory.workspace; }
 
 }  // namespace latentd

@@ -24,7 +24,7 @@
 #include "base/result.h"
 #include "engine/backend/backend.h"
 #include "engine/model/model_config.h"
-#include "engine/model/weights.h"
+#include "engine/runner_memory.h"
 #include "kvcache/cache_layout.h"
 #include "scheduler/batch_plan.h"
 
@@ -50,13 +50,13 @@ class ModelRunner {
   // Most logit_bias, banned and similar entries of one request.
   static constexpr int kMaxLogitEdits = 1024;
 
-  // `weights` are host views; they are uploaded here. REQUIRES: `backend`, and the owner of
-  // `weights` where the backend computes from host memory, outlive the runner. kResourceExhausted
-  // with the numbers when memory is short.
+  // `memory` was made with the same config, layout and options, and has its cache. Captures the
+  // graphs of all buckets. REQUIRES: `backend`, and the owner of the weights where the backend
+  // computes from host memory, outlive the runner.
   static Result<std::unique_ptr<ModelRunner>> create(Backend& backend, const ModelConfig& config,
-                                                     const ModelWeights& weights,
                                                      const CacheLayout& layout,
-                                                     const RunnerOptions& options);
+                                                     const RunnerOptions& options,
+                                                     RunnerMemory memory);
   ~ModelRunner();
   ModelRunner(const ModelRunner&) = delete;
   ModelRunner& operator=(const ModelRunner&) = delete;
@@ -66,8 +66,8 @@ class ModelRunner {
   Status sample(const BatchPlan& plan);
   Status wait(StepResult& result);
 
-  // Bytes of device memory besides weights and cache.
-  std::size_t workspace_bytes() const;
+  // Device memory besides weights and cache.
+  const std::vector<MemoryUse>& workspace() const;
 
  private:
   struct State;

@@ -1,64 +1,62 @@
 #include "engine/upload_weights.h"
 
+#include <spdlog/spdlog.h>
+
+#include <vector>
+
+#include "base/clock.h"
+
 namespace latentd {
 namespace {
 
-class Uploader {
+// The views of a model that are set.
+class Views {
  public:
-  explicit Uploader(Backend& backend) : backend_(backend) {}
+  explicit Views(ModelWeights& weights) {
+    add(weights.embedding);
+    for (LayerWeights& layer : weights.layers) add_layer(layer);
+    add(weights.final_norm);
+    if (weights.lm_head.data != weights.embedding.data) add(weights.lm_head);
+  }
 
-  void tensor(TensorView& view) {
-    if (!view.is_set() || !status_.ok()) return;
-    Result<TensorView> uploaded = backend_.upload(view);
-    if (uploaded.ok()) {
-      view = *uploaded;
-    } else {
-      status_ = uploaded.status();
-    }
-  }
-  void mlp(MlpWeights& weights) {
-    tensor(weights.gate);
-    tensor(weights.up);
-    tensor(weights.down);
-  }
-  void attention(MlaWeights& weights) {
-    for (TensorView* view :
-         {&weights.input_norm, &weights.q, &weights.q_a, &weights.q_a_norm, &weights.q_b,
-          &weights.kv_a, &weights.kv_a_norm, &weights.kv_b, &weights.o}) {
-      tensor(*view);
-    }
-  }
-  void layer(LayerWeights& weights) {
-    attention(weights.attention);
-    tensor(weights.post_attention_norm);
-    mlp(weights.mlp);
-    tensor(weights.moe.router);
-    tensor(weights.moe.correction_bias);
-    for (MlpWeights& expert : weights.moe.experts) mlp(expert);
-    mlp(weights.moe.shared);
-  }
-  const Status& status() const { return status_; }
+  const std::vector<TensorView*>& all() const { return views_; }
 
  private:
-  Backend& backend_;
-  Status status_;
+  void add(TensorView& view) {
+    if (view.is_set()) views_.push_back(&view);
+  }
+  void add_mlp(MlpWeights& weights) {
+    for (TensorView* view : {&weights.gate, &weights.up, &weights.down}) add(*view);
+  }
+  void add_layer(LayerWeights& weights) {
+    MlaWeights& a = weights.attention;
+    for (TensorView* view : {&a.input_norm, &a.q, &a.q_a, &a.q_a_norm, &a.q_b, &a.kv_a,
+                             &a.kv_a_norm, &a.kv_b, &a.o, &weights.post_attention_norm}) {
+      add(*view);
+    }
+    add_mlp(weights.mlp);
+    add(weights.moe.router);
+    add(weights.moe.correction_bias);
+    for (MlpWeights& expert : weights.moe.experts) add_mlp(expert);
+    add_mlp(weights.moe.shared);
+  }
+
+  std::vector<TensorView*> views_;
 };
 
 }  // namespace
 
 Result<ModelWeights> upload_weights(Backend& backend, const ModelWeights& host) {
   ModelWeights device = host;
-  Uploader uploader(backend);
-  const bool tied = host.lm_head.data == host.embedding.data;
-  uploader.tensor(device.embedding);
-  for (LayerWeights& layer : device.layers) uploader.layer(layer);
-  uploader.tensor(device.final_norm);
-  if (tied) {
-    device.lm_head = device.embedding;
-  } else {
-    uploader.tensor(device.lm_head);
-  }
-  if (!uploader.status().ok()) return uploader.status();
+  const Views views(device);
+  const TimePoint begin = steady_now();
+  const auto progress = [begin](std::size_t done, std::size_t total) {
+    const double gigabytes = static_cast<double>(done) * 1e-9;
+    spdlog::info("weights: {:.2f} of {:.2f} GB, {:.1f} GB/s", gigabytes,
+                 static_cast<double>(total) * 1e-9, gigabytes / to_seconds(steady_now() - begin));
+  };
+  LATENTD_RETURN_IF_ERROR(backend.upload_all(views.all(), progress));
+  if (host.lm_head.data == host.embedding.data) device.lm_head = device.embedding;
   return device;
 }
 

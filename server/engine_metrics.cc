@@ -155,6 +155,11 @@ void append_engine_metrics(const EngineMetricsSource& source, std::vector<Metric
   }
   build.gauge("latentd_weight_bytes", "Bytes of weights",
               static_cast<double>(source.info.weight_bytes));
+  std::vector<std::pair<Labels, double>> memory;
+  for (const MemoryUse& use : source.info.memory) {
+    memory.push_back({{{"purpose", use.purpose}}, static_cast<double>(use.bytes)});
+  }
+  build.labelled("latentd_memory_bytes", "What memory was given to at start", memory);
   build.labelled("latentd_engine_info", "What the engine runs on",
                  {{{{"device", source.info.device},
                     {"dtype", std::string(dtype_name(source.info.activation_dtype))},

@@ -19,6 +19,7 @@ struct RawOptions {
   std::string model;
   std::string config;
   std::string device = "auto";
+  std::string load_format = "auto";
   std::string dtype = "auto";
   std::string kv_cache_dtype = "auto";
   std::string generation_config = "auto";
@@ -100,6 +101,13 @@ void add_engine_options(CLI::App& app, RawOptions& raw) {
       ->capture_default_str();
   app.add_option("--kv-cache-tokens", engine.kv_cache_tokens,
                  "Tokens that the cache holds; 0: sized from memory")
+      ->capture_default_str();
+  app.add_option("--gpu-memory-utilization", engine.gpu_memory_utilization,
+                 "Share of the GPU's memory that this process may use")
+      ->capture_default_str();
+  app.add_option("--load-format", raw.load_format,
+                 "auto: weights from *.safetensors; random: made up on the device, for benchmarks")
+      ->check(CLI::IsMember({"auto", "random"}))
       ->capture_default_str();
   app.add_option("--page-tokens,--block-size", engine.page_tokens, "Tokens of a page of the cache")
       ->check(CLI::IsMember({16, 32, 64}))
@@ -242,6 +250,7 @@ Result<ServeOptions> finish(RawOptions raw) {
   ServeOptions serve = std::move(raw.serve);
   serve.model = raw.model;
   serve.engine.device = device_of(raw.device);
+  serve.engine.load_format = raw.load_format == "random" ? LoadFormat::kRandom : LoadFormat::kAuto;
   serve.engine.dtype = dtype_of(raw.dtype);
   serve.engine.kv_cache_dtype = dtype_of(raw.kv_cache_dtype);
   serve.engine.prefix_cache = !raw.no_prefix_cache;
@@ -345,6 +354,8 @@ std::vector<std::pair<std::string, std::string>> describe(const ServeOptions& op
       {"dtype", dtype(engine.dtype)},
       {"kv-cache-dtype", dtype(engine.kv_cache_dtype)},
       {"kv-cache-tokens", std::to_string(engine.kv_cache_tokens)},
+      {"gpu-memory-utilization", fmt::format("{:g}", engine.gpu_memory_utilization)},
+      {"load-format", engine.load_format == LoadFormat::kRandom ? "random" : "auto"},
       {"page-tokens", std::to_string(engine.page_tokens)},
       {"max-model-len", std::to_string(engine.max_model_len)},
       {"max-num-seqs", std::to_string(engine.max_num_seqs)},

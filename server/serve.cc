@@ -111,13 +111,21 @@ EnginePort port_of(Engine& engine) {
 }
 
 void log_loaded(const EngineInfo& info) {
+  for (const MemoryUse& use : info.memory) {
+    log_event("memory",
+              {{"purpose", use.purpose},
+               {"bytes", std::to_string(use.bytes)},
+               {"gib", fmt::format("{:.3f}", static_cast<double>(use.bytes) / (1 << 30))}});
+  }
   log_event("loaded",
             {{"device", info.device},
              {"dtype", std::string(dtype_name(info.activation_dtype))},
              {"kv-cache-dtype", std::string(dtype_name(info.kv_cache_dtype))},
              {"weight-bytes", std::to_string(info.weight_bytes)},
              {"kv-cache-tokens", std::to_string(std::int64_t{info.num_pages} * info.page_tokens)},
+             {"kv-pages", std::to_string(info.num_pages)},
              {"kv-bytes-per-token", std::to_string(info.kv_bytes_per_token)},
+             {"mha-bytes-per-token", std::to_string(info.mha_kv_bytes_per_token)},
              {"max-model-len", std::to_string(info.max_model_len)},
              {"max-num-seqs", std::to_string(info.max_num_seqs)},
              {"seconds", fmt::format("{:.3f}", to_seconds(info.load_time))}});

@@ -8,6 +8,7 @@ _latentd() {
     --dtype) mapfile -t COMPREPLY < <(compgen -W 'auto fp32 bf16' -- "$word"); return ;;
     --generation-config) mapfile -t COMPREPLY < <(compgen -W 'auto none' -- "$word"); return ;;
     --kv-cache-dtype) mapfile -t COMPREPLY < <(compgen -W 'auto fp32 bf16' -- "$word"); return ;;
+    --load-format) mapfile -t COMPREPLY < <(compgen -W 'auto random' -- "$word"); return ;;
     --log-format) mapfile -t COMPREPLY < <(compgen -W 'text json' -- "$word"); return ;;
     --log-level) mapfile -t COMPREPLY < <(compgen -W 'trace debug info warning error critical' -- "$word"); return ;;
     --page-tokens) mapfile -t COMPREPLY < <(compgen -W '16 32 64' -- "$word"); return ;;
@@ -15,7 +16,7 @@ _latentd() {
     --config) mapfile -t COMPREPLY < <(compgen -f -- "$word"); return ;;
   esac
   case ${COMP_WORDS[1]:-} in
-    serve) options='-h --help --model --config --host --http-port --grpc-port --served-model-name --api-key --generation-config --default-max-tokens --max-queue --drain-timeout --drain-propagation --log-level --log-format --device --cpu-threads --dtype --kv-cache-dtype --kv-cache-tokens --page-tokens --block-size --max-model-len --max-num-seqs --max-num-batched-tokens --batch-invariant --no-batch-invariant{false} --no-prefix-cache --overcommit' ;;
+    serve) options='-h --help --model --config --host --http-port --grpc-port --served-model-name --api-key --generation-config --default-max-tokens --max-queue --drain-timeout --drain-propagation --log-level --log-format --device --cpu-threads --dtype --kv-cache-dtype --kv-cache-tokens --gpu-memory-utilization --load-format --page-tokens --block-size --max-model-len --max-num-seqs --max-num-batched-tokens --batch-invariant --no-batch-invariant{false} --no-prefix-cache --overcommit' ;;
     inspect) options='-h --help --memory --kv-cache-dtype --json' ;;
     health) options='-h --help --host --http-port --grpc-port --grpc --live --timeout' ;;
     version) options='-h --help' ;;

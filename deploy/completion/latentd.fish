@@ -21,6 +21,8 @@ complete -c latentd -n '__fish_seen_subcommand_from serve' -l cpu-threads -r -d 
 complete -c latentd -n '__fish_seen_subcommand_from serve' -l dtype -xa 'auto fp32 bf16' -d 'Type of activations'
 complete -c latentd -n '__fish_seen_subcommand_from serve' -l kv-cache-dtype -xa 'auto fp32 bf16' -d 'Type of the latent cache'
 complete -c latentd -n '__fish_seen_subcommand_from serve' -l kv-cache-tokens -r -d 'Tokens that the cache holds; 0: sized from memory'
+complete -c latentd -n '__fish_seen_subcommand_from serve' -l gpu-memory-utilization -r -d 'Share of the GPU\'s memory that this process may use'
+complete -c latentd -n '__fish_seen_subcommand_from serve' -l load-format -xa 'auto random' -d 'auto: weights from *.safetensors; random: made up on the device, for benchmarks'
 complete -c latentd -n '__fish_seen_subcommand_from serve' -l page-tokens -xa '16 32 64' -d 'Tokens of a page of the cache'
 complete -c latentd -n '__fish_seen_subcommand_from serve' -l block-size -xa '16 32 64' -d 'Tokens of a page of the cache'
 complete -c latentd -n '__fish_seen_subcommand_from serve' -l max-model-len -r -d 'Tokens of prompt and output together; 0: what the model and the cache allow'

@@ -2,6 +2,13 @@
 
 namespace latentd {
 
+Result<TensorView> Backend::upload(const TensorView& host) {
+  TensorView view = host;
+  TensorView* const tensors[] = {&view};
+  LATENTD_RETURN_IF_ERROR(upload_all(tensors, {}));
+  return view;
+}
+
 void Backend::attention_block(const AttentionBlockParams& p) {
   const MlaGeometry& g = p.geometry;
   const MlaWeights& w = *p.weights;

@@ -16,6 +16,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -38,6 +39,15 @@ enum class MemoryKind : std::uint8_t {
   kDevice,   // where operations compute
   kStaging,  // host memory that copies to and from the device fast (pinned)
 };
+
+struct DeviceMemory {
+  std::size_t total = 0;            // bytes of the device
+  std::size_t free = 0;             // now, whoever uses the rest
+  std::size_t used_by_process = 0;  // since the backend was made
+};
+
+// Bytes copied so far, and all that there are.
+using UploadProgress = std::function<void(std::size_t done, std::size_t total)>;
 
 // A point in the order of operations.
 struct Fence {
@@ -66,10 +76,20 @@ class Backend {
   // log.
   virtual Result<std::unique_ptr<Buffer>> allocate(MemoryKind kind, std::size_t bytes,
                                                    std::string_view purpose) = 0;
-  // A view of the same tensor in device memory, kept until the backend ends. Where the device
-  // computes from host memory, the view itself: its owner must then outlive the backend's use of
-  // it.
-  virtual Result<TensorView> upload(const TensorView& host) = 0;
+  // Device memory of the backend's own; nothing where the device computes in the host's.
+  virtual std::optional<DeviceMemory> memory() const { return std::nullopt; }
+
+  // Copies tensors to device memory, kept until the backend ends, and lets each view point there.
+  // All arrive before it returns. Where the device computes from host memory, views may stay as
+  // they are: their owner must then outlive the backend's use of them. `progress` is called by
+  // this thread, about once a second. kResourceExhausted with the numbers.
+  virtual Status upload_all(std::span<TensorView* const> tensors,
+                            const UploadProgress& progress) = 0;
+  // The same of one tensor.
+  Result<TensorView> upload(const TensorView& host);
+  // Gives tensors device memory, kept until the backend ends, and fills them. Each view comes with
+  // dtype (fp32 or bf16) and shape. kResourceExhausted with the numbers.
+  virtual Status create_random(std::span<const RandomTensor> tensors) = 0;
 
   // Ordered copies between staging and device memory.
   virtual void copy_in(void* device, const void* staging, std::size_t bytes) = 0;

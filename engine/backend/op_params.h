@@ -18,6 +18,15 @@ namespace latentd {
 
 struct ModelConfig;
 
+// A tensor that no checkpoint gives: element i is random_element(seed, i, limit)
+// (random_element.h), or `constant` when limit is 0.
+struct RandomTensor {
+  TensorView* view = nullptr;
+  std::uint64_t seed = 0;
+  float limit = 0.0F;
+  float constant = 0.0F;
+};
+
 // The largest step that operations will meet. Everything outlives the backend's use of it.
 struct ReserveParams {
   const ModelConfig* config = nullptr;

@@ -9,11 +9,7 @@
 
 #include <cstdint>
 
-#ifdef __CUDACC__
-#define LATENTD_HOST_DEVICE __host__ __device__
-#else
-#define LATENTD_HOST_DEVICE
-#endif
+#include "engine/backend/host_device.h"
 
 namespace latentd {
 

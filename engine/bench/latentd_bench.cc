@@ -18,13 +18,14 @@
 
 #include "base/clock.h"
 #include "engine/bench/bench_backend.h"
-#include "engine/bench/random_weights.h"
 #include "engine/bench/step_driver.h"
 #include "engine/bench/step_traffic.h"
 #include "engine/graph_buckets.h"
 #include "engine/model/json.h"
 #include "engine/model/model_config.h"
 #include "engine/model/weight_binder.h"
+#include "engine/random_weights.h"
+#include "engine/upload_weights.h"
 
 namespace latentd {
 namespace {
@@ -54,32 +55,27 @@ struct Options {
   bool csv = false;
 };
 
-// A model with its weights, from wherever they come.
+// A model with its weights on the device, from wherever they come.
 struct Model {
   ModelConfig config;
-  std::optional<Checkpoint> checkpoint;
-  std::unique_ptr<RandomWeights> random;
-
-  const ModelWeights& weights() const {
-    return checkpoint.has_value() ? checkpoint->weights() : random->weights();
-  }
+  std::optional<Checkpoint> checkpoint;  // device views may point into it
+  ModelWeights weights;
 };
 
-Result<Model> load_model(const Options& options) {
-  Model model;
-  if (!options.model.empty()) {
-    LATENTD_ASSIGN_OR_RETURN(model.config, load_model_config(options.model));
-  } else {
-    LATENTD_ASSIGN_OR_RETURN(const std::string text,
-                             read_text_file(options.config, kMaxConfigBytes));
-    LATENTD_ASSIGN_OR_RETURN(model.config, parse_model_config(text));
-  }
+Result<ModelConfig> read_config(const Options& options) {
+  if (!options.model.empty()) return load_model_config(options.model);
+  LATENTD_ASSIGN_OR_RETURN(const std::string text, read_text_file(options.config, kMaxConfigBytes));
+  return parse_model_config(text);
+}
+
+Status load_weights(const Options& options, Backend& backend, Model& model) {
   if (options.model.empty() || options.load_format == "random") {
-    model.random = std::make_unique<RandomWeights>(model.config, options.seed);
-  } else {
-    LATENTD_ASSIGN_OR_RETURN(model.checkpoint, Checkpoint::open(options.model, model.config));
+    LATENTD_ASSIGN_OR_RETURN(model.weights, random_weights(backend, model.config, options.seed));
+    return ok_status();
   }
-  return model;
+  LATENTD_ASSIGN_OR_RETURN(model.checkpoint, Checkpoint::open(options.model, model.config));
+  LATENTD_ASSIGN_OR_RETURN(model.weights, upload_weights(backend, model.checkpoint->weights()));
+  return ok_status();
 }
 
 struct Row {
@@ -201,7 +197,7 @@ class Bench {
   }
 
   double bytes(const StepShape& shape) const {
-    return weight_bytes_touched(model_.config, model_.weights(), shape) +
+    return weight_bytes_touched(model_.config, model_.weights, shape) +
            cache_bytes_touched(layout_, shape);
   }
 
@@ -247,7 +243,8 @@ void fill_defaults(Options& options) {
 
 Status run(Options options) {
   fill_defaults(options);
-  LATENTD_ASSIGN_OR_RETURN(const Model model, load_model(options));
+  Model model;
+  LATENTD_ASSIGN_OR_RETURN(model.config, read_config(options));
   const ModelConfig& config = model.config;
   LATENTD_ASSIGN_OR_RETURN(const auto bench,
                            BenchBackend::make({options.device == "cuda", options.threads,
@@ -266,13 +263,14 @@ Status run(Options options) {
         graph_buckets(std::min(driver_options.max_rows, ModelRunner::kLogitsSlice));
   }
   const TimePoint begin = steady_now();
+  LATENTD_RETURN_IF_ERROR(load_weights(options, bench->backend(), model));
   LATENTD_ASSIGN_OR_RETURN(
       const auto driver,
-      StepDriver::create(bench->backend(), config, model.weights(), layout, driver_options));
+      StepDriver::create(bench->backend(), config, model.weights, layout, driver_options));
   if (!options.csv) {
     fmt::print(
         "{}: {:.1f} M parameters, {} weights, {} cache of {} bytes a token, ready in {:.2f} s\n",
-        config.architecture, static_cast<double>(parameter_count(model.weights())) * 1e-6,
+        config.architecture, static_cast<double>(parameter_count(model.weights)) * 1e-6,
         dtype_name(config.dtype), dtype_name(layout.planes().front().dtype),
         layout.bytes_per_token(), to_seconds(steady_now() - begin));
   }

@@ -35,8 +35,11 @@ Result<std::unique_ptr<StepDriver>> StepDriver::create(Backend& backend, const M
   runner.expanded_min_tokens = options.expanded_min_tokens;
   runner.graph_buckets = options.graph_buckets;
   std::unique_ptr<StepDriver> driver(new StepDriver(config, options));
+  LATENTD_ASSIGN_OR_RETURN(RunnerMemory memory,
+                           RunnerMemory::create(backend, config, weights, layout, runner));
+  LATENTD_RETURN_IF_ERROR(memory.allocate_cache(backend, layout, runner.num_pages));
   LATENTD_ASSIGN_OR_RETURN(driver->runner_,
-                           ModelRunner::create(backend, config, weights, layout, runner));
+                           ModelRunner::create(backend, config, layout, runner, std::move(memory)));
 
   // The first step introduces all slots.
   const auto introduce = [&](int /*step*/, BatchPlan& plan) {

@@ -4,7 +4,8 @@
 // Every slot has its own pages. Tokens are random and every row draws with the sampler's defaults,
 // so a step costs what it costs in service.
 //
-// Contract: single-threaded; REQUIRES that backend and weights outlive it.
+// Contract: single-threaded; `weights` are device views. REQUIRES that the backend and what the
+// views point to outlive it.
 #pragma once
 
 #include <array>

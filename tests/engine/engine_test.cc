@@ -271,6 +271,24 @@ TEST_F(EngineTest, ReportsWhatItIs) {
   EXPECT_EQ(info.max_model_len, 256);
   EXPECT_GT(info.weight_bytes, 0U);
   EXPECT_LT(info.kv_bytes_per_token, info.mha_kv_bytes_per_token);
+  ASSERT_FALSE(info.memory.empty());
+  EXPECT_EQ(info.memory.front().purpose, "weights");
+  EXPECT_EQ(info.memory.front().bytes, info.weight_bytes);
+  EXPECT_EQ(info.memory.back().purpose, "cache");
+  EXPECT_EQ(info.memory.back().bytes, info.kv_bytes_per_token * 128 * 16);
+}
+
+TEST_F(EngineTest, MakesUpWeightsThatNoFileGives) {
+  EngineOptions options = small_options();
+  options.load_format = LoadFormat::kRandom;
+  start(options);
+  ASSERT_TRUE(engine_->submit(request(1, 20)).ok());
+  const std::vector<TokenId> first = inbox_.wait_finished(1).tokens;
+  EXPECT_EQ(first.size(), 20U);
+  engine_.reset();
+  start(options);
+  ASSERT_TRUE(engine_->submit(request(2, 20)).ok());
+  EXPECT_EQ(inbox_.wait_finished(2).tokens, first);
 }
 
 TEST(EngineLoad, TellsWhetherTheBuildOrTheMachineLacksCuda) {

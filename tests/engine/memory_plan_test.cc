@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 namespace latentd {
 namespace {
 
@@ -65,6 +67,32 @@ TEST(MemoryPlan, NamesTheOptionThatIsOutOfRange) {
   options.kv_cache_dtype.reset();
   options.dtype = DType::kBF16;
   EXPECT_EQ(plan_memory(v2_lite(), options, 0).status().field(), "dtype");
+}
+
+TEST(MemoryPlan, GivesAProcessItsShareOfADeviceAndNeverMoreThanIsFree) {
+  const std::size_t gib = 1024 * kMiB;
+  const DeviceMemory alone{.total = 80 * gib, .free = 79 * gib, .used_by_process = 0};
+  EXPECT_EQ(device_budget(alone, 0.9), 72 * gib);
+  const DeviceMemory loaded{.total = 80 * gib, .free = 49 * gib, .used_by_process = 30 * gib};
+  EXPECT_EQ(device_budget(loaded, 0.9), 42 * gib);
+  EXPECT_EQ(device_budget(loaded, 0.25), 0U) << "more is used than the share";
+  const DeviceMemory crowded{.total = 80 * gib, .free = 10 * gib, .used_by_process = 0};
+  EXPECT_EQ(device_budget(crowded, 0.9), 10 * gib);
+}
+
+TEST(MemoryPlan, RefusesAShareThatIsNone) {
+  for (const double share : {0.0, -1.0, 1.01, std::nan("")}) {
+    EngineOptions options;
+    options.gpu_memory_utilization = share;
+    EXPECT_EQ(plan_memory(v2_lite(), options, kMiB).status().field(), "gpu_memory_utilization");
+  }
+}
+
+TEST(MemoryPlan, NamesTheBudgetThatHoldsNoSequence) {
+  const Status status = plan_memory(v2_lite(), {}, 1'000'000).status();
+  EXPECT_EQ(status.code(), StatusCode::kResourceExhausted);
+  EXPECT_NE(status.message().find("0 pages of 1990656 bytes in 1000000 bytes"), std::string::npos)
+      << status.message();
 }
 
 TEST(MemoryPlan, TakesAQuarterOfMemoryAndAtMostFourGiB) {

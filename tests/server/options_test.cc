@@ -90,6 +90,9 @@ TEST(Options, LeaveTheDeviceAndWhatHangsOnItOpenUnlessTold) {
   const ServeOptions options = parse_serve({"--device", "cuda", "--batch-invariant"});
   EXPECT_EQ(options.engine.device, Device::kCuda);
   EXPECT_EQ(options.engine.batch_invariant, true);
+  EXPECT_EQ(parse_serve({}).engine.load_format, LoadFormat::kAuto);
+  EXPECT_EQ(parse_serve({"--load-format", "random"}).engine.load_format, LoadFormat::kRandom);
+  EXPECT_EQ(parse_serve({"--gpu-memory-utilization", "0.5"}).engine.gpu_memory_utilization, 0.5);
   EXPECT_FALSE(parse({"serve", "--model", "dir", "--device", "tpu"}).ok());
 }
 

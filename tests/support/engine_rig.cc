@@ -1,6 +1,7 @@
 #include "tests/support/engine_rig.h"
 
 #include "base/check.h"
+#include "engine/upload_weights.h"
 
 namespace latentd {
 
@@ -24,7 +25,13 @@ EngineRig::EngineRig(const std::filesystem::path& model_dir, const RigOptions& o
   runner.num_pages = options.num_pages;
   runner.expanded_min_tokens = options.expanded_min_tokens;
   runner.graph_buckets = options.graph_buckets;
-  runner_ = ModelRunner::create(*backend_, config_, checkpoint_->weights(), layout, runner).value();
+  auto memory = RunnerMemory::create(*backend_, config_,
+                                     upload_weights(*backend_, checkpoint_->weights()).value(),
+                                     layout, runner)
+                    .value();
+  const Status allocated = memory.allocate_cache(*backend_, layout, options.num_pages);
+  LATENTD_CHECK(allocated.ok(), "{}", allocated.to_string());
+  runner_ = ModelRunner::create(*backend_, config_, layout, runner, std::move(memory)).value();
 
   SchedulerOptions scheduler;
   scheduler.max_num_seqs = options.max_num_seqs;

@@ -33,7 +33,13 @@ class RecordingBackend final : public Backend {
                                            std::string_view purpose) override {
     return inner_->allocate(kind, bytes, purpose);
   }
-  Result<TensorView> upload(const TensorView& host) override { return inner_->upload(host); }
+  std::optional<DeviceMemory> memory() const override { return inner_->memory(); }
+  Status upload_all(std::span<TensorView* const> tensors, const UploadProgress& progress) override {
+    return inner_->upload_all(tensors, progress);
+  }
+  Status create_random(std::span<const RandomTensor> tensors) override {
+    return inner_->create_random(tensors);
+  }
   void copy_in(void* device, const void* staging, std::size_t bytes) override {
     inner_->copy_in(device, staging, bytes);
   }

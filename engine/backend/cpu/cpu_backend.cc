@@ -71,20 +71,26 @@ class CpuBuffer final : public Buffer {
 class TensorArena {
  public:
   Result<TensorView> copy(const TensorView& host) {
+    LATENTD_ASSIGN_OR_RETURN(void* data, place(host.num_bytes()));
+    TensorView view = host;
+    view.data = std::memcpy(data, host.data, host.num_bytes());
+    return view;
+  }
+
+  Result<void*> place(std::size_t num_bytes) {
     constexpr std::size_t kChunk = std::size_t{64} << 20;
     constexpr std::size_t kAlignment = 64;
-    const std::size_t bytes = (host.num_bytes() + kAlignment - 1) / kAlignment * kAlignment;
+    const std::size_t bytes = (num_bytes + kAlignment - 1) / kAlignment * kAlignment;
     if (bytes > left_) {
       LATENTD_ASSIGN_OR_RETURN(auto buffer, CpuBuffer::make(std::max(bytes, kChunk), "weights"));
       buffers_.push_back(std::move(buffer));
       next_ = static_cast<std::byte*>(buffers_.back()->data());
       left_ = buffers_.back()->size();
     }
-    TensorView view = host;
-    view.data = std::memcpy(next_, host.data, host.num_bytes());
+    void* data = next_;
     next_ += bytes;
     left_ -= bytes;
-    return view;
+    return data;
   }
 
  private:
@@ -105,9 +111,21 @@ class CpuBackend final : public Backend {
                                            std::string_view purpose) override {
     return CpuBuffer::make(bytes, purpose);
   }
-  Result<TensorView> upload(const TensorView& host) override {
-    if (!copy_weights_) return host;
-    return weights_.copy(host);
+  Status upload_all(std::span<TensorView* const> tensors,
+                    const UploadProgress& /*progress*/) override {
+    if (!copy_weights_) return ok_status();
+    for (TensorView* view : tensors) {
+      LATENTD_ASSIGN_OR_RETURN(*view, weights_.copy(*view));
+    }
+    return ok_status();
+  }
+  Status create_random(std::span<const RandomTensor> tensors) override {
+    for (const RandomTensor& tensor : tensors) {
+      LATENTD_ASSIGN_OR_RETURN(void* data, weights_.place(tensor.view->num_bytes()));
+      cpu::fill_random(context_, tensor, data);
+      tensor.view->data = data;
+    }
+    return ok_status();
   }
 
   void copy_in(void* device, const void* staging, std::size_t bytes) override {

@@ -8,6 +8,9 @@
 
 namespace latentd::cpu {
 
+// Fills `data` with the elements of `tensor`.
+void fill_random(CpuContext& context, const RandomTensor& tensor, void* data);
+
 void prepare(CpuContext& context, const PrepareParams& params);
 void embed(CpuContext& context, const EmbedParams& params);
 void gather(CpuContext& context, const GatherParams& params);

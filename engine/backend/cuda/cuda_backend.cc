@@ -11,6 +11,7 @@
 #include "engine/backend/cuda/cuda_ops.h"
 #include "engine/backend/cuda/graph_cache.h"
 #include "engine/backend/cuda/run_timer.h"
+#include "engine/backend/cuda/weight_store.h"
 
 namespace latentd {
 namespace {
@@ -39,13 +40,18 @@ class CudaBackend final : public Backend {
     return cuda::allocate_buffer(*context_, kind, bytes, purpose);
   }
 
-  Result<TensorView> upload(const TensorView& host) override {
+  std::optional<DeviceMemory> memory() const override {
     context_->use_device();
-    if (!host.is_set()) return host;
-    LATENTD_ASSIGN_OR_RETURN(const void* data, weights_.upload(host.data, host.num_bytes()));
-    TensorView device = host;
-    device.data = data;
-    return device;
+    return context_->memory();
+  }
+
+  Status upload_all(std::span<TensorView* const> tensors, const UploadProgress& progress) override {
+    context_->use_device();
+    return weights_.upload(tensors, progress);
+  }
+  Status create_random(std::span<const RandomTensor> tensors) override {
+    context_->use_device();
+    return weights_.create_random(tensors);
   }
 
   void copy_in(void* device, const void* staging, std::size_t bytes) override {

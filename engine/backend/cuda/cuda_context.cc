@@ -2,6 +2,7 @@
 
 #include <spdlog/fmt/fmt.h>
 
+#include <algorithm>
 #include <utility>
 
 namespace latentd::cuda {
@@ -34,6 +35,7 @@ Result<std::unique_ptr<CudaContext>> CudaContext::make(int device) {
       to_status(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
                 "reading a CUDA attribute"));
   context->shared_bytes_ = static_cast<std::size_t>(bytes);
+  context->free_at_start_ = context->memory().free;
   return context;
 }
 
@@ -69,6 +71,13 @@ void CudaContext::use_device() const {
   if (current == device_) return;
   cudaSetDevice(device_);  // it existed when the context was made
   current = device_;
+}
+
+DeviceMemory CudaContext::memory() const {
+  DeviceMemory memory;
+  if (cudaMemGetInfo(&memory.free, &memory.total) != cudaSuccess) return {};
+  memory.used_by_process = free_at_start_ - std::min(memory.free, free_at_start_);
+  return memory;
 }
 
 bool CudaContext::check(cudaError_t error, std::string_view doing) {

@@ -42,6 +42,8 @@ class CudaContext {
   // Makes the device the calling thread's: the thread that makes a backend may hand it to another.
   void use_device() const;
   const std::string& device_name() const { return device_name_; }  // "NVIDIA H100 80GB HBM3"
+  // Zeroes after an error.
+  DeviceMemory memory() const;
   // Most shared memory that one block may use, bytes.
   std::size_t shared_bytes_of_block() const { return shared_bytes_; }
 
@@ -84,6 +86,7 @@ class CudaContext {
   cudaEvent_t computed_ = nullptr;
   bool uploads_pending_ = false;  // not joined
   std::size_t shared_bytes_ = 0;
+  std::size_t free_at_start_ = 0;
   Status status_;
   std::uint64_t last_fence_ = 0;
   std::deque<Recorded> recorded_;  // not waited for yet, oldest first

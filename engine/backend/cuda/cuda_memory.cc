@@ -10,8 +10,6 @@ namespace latentd::cuda {
 namespace {
 
 constexpr std::size_t kAlignment = 256;
-constexpr std::size_t kBlockBytes = std::size_t{64} << 20;
-constexpr std::size_t kChunkBytes = std::size_t{8} << 20;
 
 class CudaBuffer final : public Buffer {
  public:
@@ -52,10 +50,6 @@ Status out_of_memory(cudaError_t error, MemoryKind kind, std::size_t bytes,
                                       device ? "GPU" : "pinned"));
 }
 
-std::size_t aligned(std::size_t bytes) {
-  return (bytes + kAlignment - 1) / kAlignment * kAlignment;
-}
-
 }  // namespace
 
 Result<std::unique_ptr<Buffer>> allocate_buffer(CudaContext& context, MemoryKind kind,
@@ -74,60 +68,6 @@ Result<std::unique_ptr<Buffer>> allocate_buffer(CudaContext& context, MemoryKind
     LATENTD_RETURN_IF_ERROR(context.synchronize());
   }
   return std::unique_ptr<Buffer>(std::move(buffer));
-}
-
-WeightStore::~WeightStore() {
-  for (const Chunk& chunk : chunks_) {
-    if (chunk.copied != nullptr) cudaEventDestroy(chunk.copied);
-  }
-}
-
-Result<std::byte*> WeightStore::place(std::size_t bytes) {
-  if (blocks_.empty() || used_ + aligned(bytes) > blocks_.back()->size()) {
-    LATENTD_ASSIGN_OR_RETURN(auto block,
-                             allocate_buffer(context_, MemoryKind::kDevice,
-                                             std::max(aligned(bytes), kBlockBytes), "weights"));
-    blocks_.push_back(std::move(block));
-    used_ = 0;
-  }
-  std::byte* data = static_cast<std::byte*>(blocks_.back()->data()) + used_;
-  used_ += aligned(bytes);
-  return data;
-}
-
-Status WeightStore::prepare_chunks() {
-  for (Chunk& chunk : chunks_) {
-    if (chunk.copied != nullptr) continue;
-    LATENTD_ASSIGN_OR_RETURN(chunk.memory, allocate_buffer(context_, MemoryKind::kStaging,
-                                                           kChunkBytes, "staging of weights"));
-    if (!context_.check(cudaEventCreateWithFlags(&chunk.copied, cudaEventDisableTiming),
-                        "creating a CUDA event")) {
-      return context_.status();
-    }
-  }
-  return ok_status();
-}
-
-Result<const void*> WeightStore::upload(const void* host, std::size_t bytes) {
-  LATENTD_RETURN_IF_ERROR(prepare_chunks());
-  LATENTD_ASSIGN_OR_RETURN(std::byte * device, place(bytes));
-  for (std::size_t done = 0; done < bytes;) {
-    const std::size_t part = std::min(kChunkBytes, bytes - done);
-    const Chunk& chunk = chunks_[next_chunk_];
-    next_chunk_ = (next_chunk_ + 1) % chunks_.size();
-    // An event that was never recorded has passed.
-    if (!context_.check(cudaEventSynchronize(chunk.copied), "uploading weights")) break;
-    std::memcpy(chunk.memory->data(), static_cast<const std::byte*>(host) + done, part);
-    context_.check(cudaMemcpyAsync(device + done, chunk.memory->data(), part,
-                                   cudaMemcpyHostToDevice, context_.stream()),
-                   "uploading weights");
-    if (!context_.check(cudaEventRecord(chunk.copied, context_.stream()), "uploading weights")) {
-      break;
-    }
-    done += part;
-  }
-  if (!context_.ok()) return context_.status();
-  return static_cast<const void*>(device);
 }
 
 void* Scratch::take_bytes(std::size_t bytes) {

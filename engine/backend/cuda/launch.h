@@ -14,6 +14,8 @@
 
 namespace latentd::cuda {
 
+// Fills `data` with the elements of `tensor`, fp32 or bf16.
+cudaError_t launch_fill_random(cudaStream_t stream, const RandomTensor& tensor, void* data);
 cudaError_t launch_prepare(cudaStream_t stream, const PrepareParams& p);
 cudaError_t launch_embed(cudaStream_t stream, const EmbedParams& p, DType activation);
 cudaError_t launch_gather(cudaStream_t stream, const GatherParams& p, DType activation);

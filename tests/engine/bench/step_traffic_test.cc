@@ -5,9 +5,9 @@
 #include <algorithm>
 
 #include "engine/backend/cpu/cpu_backend.h"
-#include "engine/bench/random_weights.h"
 #include "engine/bench/step_driver.h"
 #include "engine/model/json.h"
+#include "engine/random_weights.h"
 
 namespace latentd {
 namespace {
@@ -42,12 +42,13 @@ constexpr double kHead = 2 * 50 * 16;
 constexpr double kEmbeddingRow = 2 * 16;
 
 TEST(StepTraffic, CountsEveryWeightThatAStepReads) {
-  const RandomWeights random(small_config(), 1);
+  const auto backend = make_cpu_backend({.threads = 1}).value();
+  const ModelWeights weights = random_weights(*backend, small_config(), 1).value();
   const double fixed = 2 * kAttention + kDenseMlp + kRouter + kExpert;
   // One token chooses half of the experts; two miss a given one with a chance of a quarter.
-  EXPECT_DOUBLE_EQ(weight_bytes_touched(small_config(), random.weights(), {1, 1, 0, 1}),
+  EXPECT_DOUBLE_EQ(weight_bytes_touched(small_config(), weights, {1, 1, 0, 1}),
                    fixed + kEmbeddingRow + 0.5 * 4 * kExpert + kHead);
-  EXPECT_DOUBLE_EQ(weight_bytes_touched(small_config(), random.weights(), {2, 1, 0, 0}),
+  EXPECT_DOUBLE_EQ(weight_bytes_touched(small_config(), weights, {2, 1, 0, 0}),
                    fixed + 2 * kEmbeddingRow + 0.75 * 4 * kExpert);
 }
 
@@ -56,25 +57,10 @@ TEST(StepTraffic, CountsContextsOnceAndNewTokensTwice) {
   EXPECT_DOUBLE_EQ(cache_bytes_touched(layout, {3, 2, 100, 3}), 3 * (100 + 4) * 2 * 12 * 2.0);
 }
 
-TEST(RandomWeights, AreTheSameForTheSameSeed) {
-  const RandomWeights a(small_config(), 7);
-  const RandomWeights b(small_config(), 7);
-  const RandomWeights c(small_config(), 8);
-  const TensorView& x = a.weights().layers[1].moe.experts[3].down;
-  const auto same = [&](const RandomWeights& other) {
-    const auto* p = static_cast<const std::byte*>(x.data);
-    const auto* q =
-        static_cast<const std::byte*>(other.weights().layers[1].moe.experts[3].down.data);
-    return std::equal(p, p + x.num_bytes(), q);
-  };
-  EXPECT_TRUE(same(b));
-  EXPECT_FALSE(same(c));
-}
-
 TEST(StepDriver, RunsPromptsInChunksAndBatches) {
   const ModelConfig config = small_config();
-  const RandomWeights random(config, 1);
   const auto backend = make_cpu_backend({.threads = 1}).value();
+  const ModelWeights weights = random_weights(*backend, config, 1).value();
   const CacheLayout layout = CacheLayout::mla(2, 8, 4, DType::kBF16);
   for (const int depth : {1, 2}) {
     StepDriverOptions options;
@@ -82,8 +68,7 @@ TEST(StepDriver, RunsPromptsInChunksAndBatches) {
     options.max_length = 40;
     options.chunk = 16;
     options.depth = depth;
-    const auto driver =
-        StepDriver::create(*backend, config, random.weights(), layout, options).value();
+    const auto driver = StepDriver::create(*backend, config, weights, layout, options).value();
     EXPECT_GT(driver->prefill(1, 2, 0, 35).value(), 0.0);
     EXPECT_EQ(driver->decode(3, 36, 4).value().size(), 4U);
   }
@@ -92,8 +77,9 @@ TEST(StepDriver, RunsPromptsInChunksAndBatches) {
 TEST(BenchConfig, IsOf122MillionParameters) {
   const auto text = read_text_file(LATENTD_BENCH_CONFIG, std::size_t{1} << 20).value();
   const ModelConfig config = parse_model_config(text).value();
-  const RandomWeights random(config, 0);
-  EXPECT_EQ(parameter_count(random.weights()) / 1'000'000, 122U);
+  const auto backend = make_cpu_backend({.threads = 1}).value();
+  const ModelWeights weights = random_weights(*backend, config, 0).value();
+  EXPECT_EQ(parameter_count(weights) / 1'000'000, 122U);
 }
 
 }  // namespace

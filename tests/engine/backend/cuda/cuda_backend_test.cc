@@ -6,8 +6,10 @@
 #include <algorithm>
 #include <cstring>
 #include <numeric>
+#include <random>
 #include <vector>
 
+#include "engine/backend/cpu/cpu_backend.h"
 #include "tests/support/needs_cuda.h"
 
 namespace latentd {
@@ -75,6 +77,75 @@ TEST_F(CudaBackend, UploadsTensorsOfEverySize) {
   for (std::size_t i = 0; i < hosts.size(); ++i) {
     EXPECT_EQ(read(uploaded[i].data, hosts[i].size()), hosts[i]) << hosts[i].size() << " bytes";
   }
+}
+
+TEST_F(CudaBackend, UploadsManyTensorsIntoOneArena) {
+  std::mt19937 random(5);
+  std::vector<std::vector<std::uint8_t>> hosts;
+  for (int i = 0; i < 200; ++i) {
+    hosts.emplace_back(i % 7 == 0 ? 0 : random() % (i % 20 == 1 ? 9 * kMiB : 5000));
+    for (std::uint8_t& byte : hosts.back()) byte = static_cast<std::uint8_t>(random());
+  }
+  std::vector<TensorView> views;
+  for (const auto& host : hosts) {
+    views.push_back(
+        make_tensor_view(host.data(), DType::kU8, {static_cast<std::int64_t>(host.size())}));
+  }
+  std::vector<TensorView*> tensors;
+  for (TensorView& view : views) tensors.push_back(&view);
+  std::size_t done = 0;
+  std::size_t total = 1;
+  const auto progress = [&](std::size_t now, std::size_t all) {
+    done = now;
+    total = all;
+  };
+  ASSERT_TRUE(backend_->upload_all(tensors, progress).ok());
+  EXPECT_EQ(done, total) << "the last report is of all";
+  for (std::size_t i = 0; i < hosts.size(); ++i) {
+    EXPECT_EQ(reinterpret_cast<std::uintptr_t>(views[i].data) % 256, 0U);
+    EXPECT_EQ(read(views[i].data, hosts[i].size()), hosts[i]) << i;
+  }
+}
+
+TEST_F(CudaBackend, MakesTheRandomTensorsOfTheCpu) {
+  const auto cpu = make_cpu_backend({.threads = 1}).value();
+  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+    for (const float limit : {0.0F, 0.03F}) {
+      TensorView here = make_tensor_view(nullptr, dtype, {1000, 777});
+      TensorView there = here;
+      const RandomTensor ours{&here, 11, limit, 1.0F};
+      const RandomTensor theirs{&there, 11, limit, 1.0F};
+      ASSERT_TRUE(backend_->create_random({&ours, 1}).ok());
+      ASSERT_TRUE(cpu->create_random({&theirs, 1}).ok());
+      const auto* bytes = static_cast<const unsigned char*>(there.data);
+      EXPECT_EQ(read(here.data, here.num_bytes()),
+                std::vector<unsigned char>(bytes, bytes + there.num_bytes()));
+    }
+  }
+}
+
+TEST_F(CudaBackend, KnowsItsMemory) {
+  const DeviceMemory before = backend_->memory().value();
+  EXPECT_GT(before.total, 4096 * kMiB);
+  const auto held = memory(MemoryKind::kDevice, 512 * kMiB);
+  const DeviceMemory after = backend_->memory().value();
+  EXPECT_EQ(after.total, before.total);
+  EXPECT_GE(after.used_by_process, before.used_by_process + 512 * kMiB);
+  EXPECT_FALSE(backend_->device_name().empty());
+}
+
+TEST_F(CudaBackend, LeaksNothingWhenWeightsDoNotFit) {
+  // A range of addresses is enough: what does not fit is refused before it is read.
+  TensorView small = make_tensor_view("x", DType::kU8, {1});
+  TensorView large = make_tensor_view("x", DType::kU8, {std::int64_t{1} << 40});
+  TensorView* const tensors[] = {&small, &large};
+  const DeviceMemory before = backend_->memory().value();
+  const Status status = backend_->upload_all(tensors, {});
+  EXPECT_EQ(status.code(), StatusCode::kResourceExhausted);
+  EXPECT_NE(status.message().find("weights: cannot allocate"), std::string::npos)
+      << status.message();
+  EXPECT_EQ(backend_->memory()->free, before.free);
+  EXPECT_TRUE(backend_->upload(small).ok());
 }
 
 TEST_F(CudaBackend, RefusesMoreMemoryThanThereIsAndGoesOn) {

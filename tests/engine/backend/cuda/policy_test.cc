@@ -5,6 +5,7 @@
 #include <random>
 #include <vector>
 
+#include "engine/backend/cuda/arena_layout.h"
 #include "engine/backend/cuda/attention_policy.h"
 #include "engine/backend/cuda/expert_policy.h"
 
@@ -13,6 +14,37 @@ namespace {
 
 constexpr std::size_t kHopperShared = 227 * 1024;
 constexpr std::size_t kAdaShared = 99 * 1024;
+
+TEST(ArenaLayout, PacksTensorsAtAlignedPlaces) {
+  const std::vector<std::size_t> sizes = {1, 256, 0, 257, 5};
+  const ArenaLayout layout = ArenaLayout::of(sizes);
+  EXPECT_EQ(layout.offsets, (std::vector<std::size_t>{0, 256, 512, 512, 1024}));
+  EXPECT_EQ(layout.bytes, 1280U);
+}
+
+TEST(ArenaLayout, CoversEveryByteOfEveryTensorOnceWhateverTheChunks) {
+  std::mt19937 random(3);
+  for (int round = 0; round < 50; ++round) {
+    std::vector<std::size_t> sizes(1 + random() % 12);
+    for (std::size_t& size : sizes) size = random() % 3 == 0 ? 0 : random() % 2000;
+    const ArenaLayout layout = ArenaLayout::of(sizes);
+    const std::size_t chunk = 1 + random() % 1500;
+    std::vector<std::size_t> covered(sizes.size(), 0);
+    for (std::size_t begin = 0; begin < layout.bytes; begin += chunk) {
+      const std::size_t end = std::min(begin + chunk, layout.bytes);
+      layout.for_each_piece(
+          begin, end,
+          [&](std::size_t tensor, std::size_t first, std::size_t in_arena, std::size_t bytes) {
+            EXPECT_EQ(first, covered[tensor]);
+            EXPECT_EQ(in_arena, layout.offsets[tensor] + first);
+            EXPECT_GE(in_arena, begin);
+            EXPECT_LE(in_arena + bytes, end);
+            covered[tensor] += bytes;
+          });
+    }
+    EXPECT_EQ(covered, sizes);
+  }
+}
 
 TEST(AttentionPolicy, SharesABlockAmongAsManyHeadsAsFit) {
   EXPECT_EQ(attention_heads_of_block(16, 512, 64, kHopperShared), 8);

@@ -1,0 +1,184 @@
+#include "engine/backend/cuda/weight_store.h"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <cstring>
+#include <mutex>
+#include <thread>
+
+#include "engine/backend/cuda/launch.h"
+
+namespace latentd::cuda {
+namespace {
+
+constexpr std::size_t kChunkBytes = std::size_t{4} << 20;
+constexpr std::size_t kMostReaders = 16;
+constexpr std::size_t kBuffersOfReader = 2;
+constexpr std::chrono::seconds kReportEvery{1};
+
+// Asks for the pages of mapped memory in one call instead of one fault each. A wish: of other
+// memory, or by an old kernel, it is refused and the faults come.
+void populate(const std::byte* data, std::size_t bytes) {
+  static const auto page = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
+  const auto address = reinterpret_cast<std::uintptr_t>(data);
+  const std::uintptr_t first = address / page * page;
+  (void)::madvise(reinterpret_cast<void*>(first), address + bytes - first, MADV_POPULATE_READ);
+}
+
+// Pinned memory and the event after which it may be filled again. An event that was never recorded
+// has passed.
+class PinnedChunk {
+ public:
+  PinnedChunk() = default;
+  ~PinnedChunk() {
+    // The copy may still read the memory.
+    if (copied_ != nullptr) cudaEventSynchronize(copied_);
+    if (copied_ != nullptr) cudaEventDestroy(copied_);
+    if (memory_ != nullptr) cudaFreeHost(memory_);
+  }
+  PinnedChunk(const PinnedChunk&) = delete;
+  PinnedChunk& operator=(const PinnedChunk&) = delete;
+
+  cudaError_t allocate(std::size_t bytes) {
+    const cudaError_t error = cudaMallocHost(&memory_, bytes);
+    if (error != cudaSuccess) return error;
+    return cudaEventCreateWithFlags(&copied_, cudaEventDisableTiming | cudaEventBlockingSync);
+  }
+  std::byte* memory() const { return static_cast<std::byte*>(memory_); }
+  cudaError_t wait() const { return cudaEventSynchronize(copied_); }
+  cudaError_t copy_to(void* device, std::size_t bytes, cudaStream_t stream) const {
+    const cudaError_t error =
+        cudaMemcpyAsync(device, memory_, bytes, cudaMemcpyHostToDevice, stream);
+    return error != cudaSuccess ? error : cudaEventRecord(copied_, stream);
+  }
+
+ private:
+  void* memory_ = nullptr;
+  cudaEvent_t copied_ = nullptr;
+};
+
+// One call of WeightStore::upload.
+class Upload {
+ public:
+  Upload(const CudaContext& context, std::span<TensorView* const> tensors,
+         const ArenaLayout& layout, std::byte* arena)
+      : context_(context), tensors_(tensors), layout_(layout), arena_(arena) {}
+
+  // What went wrong first, if anything.
+  cudaError_t run(const UploadProgress& progress) {
+    const std::size_t chunks = (layout_.bytes + kChunkBytes - 1) / kChunkBytes;
+    const std::size_t processors = std::max(1U, std::thread::hardware_concurrency());
+    running_ = std::min({chunks, processors, kMostReaders});
+    std::vector<std::thread> readers;
+    for (std::size_t i = 0, count = running_; i < count; ++i) {
+      readers.emplace_back([this] { read(); });
+    }
+    {
+      std::unique_lock lock(mutex_);
+      while (!ended_.wait_for(lock, kReportEvery, [this] { return running_ == 0; })) {
+        if (progress) progress(bytes_done_.load(), layout_.bytes);
+      }
+    }
+    for (std::thread& reader : readers) reader.join();
+    if (progress && error_ == cudaSuccess) progress(layout_.bytes, layout_.bytes);
+    return error_;
+  }
+
+ private:
+  void read() {
+    const cudaError_t error = copy_chunks();
+    std::lock_guard lock(mutex_);
+    if (error_ == cudaSuccess) error_ = error;
+    if (error != cudaSuccess) next_.store(layout_.bytes);  // the others have nothing left to do
+    if (--running_ == 0) ended_.notify_one();
+  }
+
+  cudaError_t copy_chunks() {
+    context_.use_device();
+    std::array<PinnedChunk, kBuffersOfReader> ring;
+    for (PinnedChunk& chunk : ring) {
+      const cudaError_t error = chunk.allocate(std::min(kChunkBytes, layout_.bytes));
+      if (error != cudaSuccess) return error;
+    }
+    for (std::size_t turn = 0;; ++turn) {
+      const std::size_t begin = next_.fetch_add(kChunkBytes);
+      if (begin >= layout_.bytes) return cudaSuccess;
+      const std::size_t end = std::min(begin + kChunkBytes, layout_.bytes);
+      const PinnedChunk& chunk = ring[turn % ring.size()];
+      if (const cudaError_t error = chunk.wait(); error != cudaSuccess) return error;
+      gather(begin, end, chunk.memory());
+      const cudaError_t error = chunk.copy_to(arena_ + begin, end - begin, context_.stream());
+      if (error != cudaSuccess) return error;
+      bytes_done_ += end - begin;
+    }
+  }
+
+  void gather(std::size_t begin, std::size_t end, std::byte* chunk) const {
+    layout_.for_each_piece(
+        begin, end,
+        [&](std::size_t tensor, std::size_t first, std::size_t in_arena, std::size_t bytes) {
+          const std::byte* source = static_cast<const std::byte*>(tensors_[tensor]->data) + first;
+          populate(source, bytes);
+          std::memcpy(chunk + (in_arena - begin), source, bytes);
+        });
+  }
+
+  const CudaContext& context_;
+  const std::span<TensorView* const> tensors_;
+  const ArenaLayout& layout_;
+  std::byte* const arena_;
+  std::atomic<std::size_t> next_{0};  // first byte of the arena that nobody has taken
+  std::atomic<std::size_t> bytes_done_{0};
+  std::mutex mutex_;
+  std::condition_variable ended_;
+  std::size_t running_ = 0;          // guarded by mutex_
+  cudaError_t error_ = cudaSuccess;  // guarded by mutex_
+};
+
+}  // namespace
+
+Result<std::byte*> WeightStore::place(const ArenaLayout& layout) {
+  LATENTD_ASSIGN_OR_RETURN(auto arena,
+                           allocate_buffer(context_, MemoryKind::kDevice, layout.bytes, "weights"));
+  arenas_.push_back(std::move(arena));
+  return static_cast<std::byte*>(arenas_.back()->data());
+}
+
+Status WeightStore::upload(std::span<TensorView* const> tensors, const UploadProgress& progress) {
+  std::vector<std::size_t> sizes;
+  for (const TensorView* view : tensors) sizes.push_back(view->num_bytes());
+  const ArenaLayout layout = ArenaLayout::of(sizes);
+  if (layout.bytes == 0) return ok_status();
+  LATENTD_ASSIGN_OR_RETURN(std::byte * arena, place(layout));
+  const cudaError_t error = Upload(context_, tensors, layout, arena).run(progress);
+  if (!context_.check(error, "uploading weights")) return context_.status();
+  LATENTD_RETURN_IF_ERROR(context_.synchronize());
+  for (std::size_t i = 0; i < tensors.size(); ++i) tensors[i]->data = arena + layout.offsets[i];
+  return ok_status();
+}
+
+Status WeightStore::create_random(std::span<const RandomTensor> tensors) {
+  std::vector<std::size_t> sizes;
+  for (const RandomTensor& tensor : tensors) sizes.push_back(tensor.view->num_bytes());
+  const ArenaLayout layout = ArenaLayout::of(sizes);
+  if (layout.bytes == 0) return ok_status();
+  LATENTD_ASSIGN_OR_RETURN(std::byte * arena, place(layout));
+  for (std::size_t i = 0; i < tensors.size(); ++i) {
+    std::byte* data = arena + layout.offsets[i];
+    if (!context_.check(launch_fill_random(context_.stream(), tensors[i], data),
+                        "filling weights")) {
+      return context_.status();
+    }
+    tensors[i].view->data = data;
+  }
+  return context_.synchronize();
+}
+
+}  // namespace latentd::cuda
