@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMANDS = ("serve", "inspect", "health", "version")
+COMMANDS = ("serve", "inspect", "health", "new-key", "version")
 
 
 @dataclass

@@ -19,6 +19,9 @@ void log_access(const AccessRecord& record) {
     fields.emplace_back("completion_tokens", std::to_string(record.usage->completion_tokens));
     fields.emplace_back("cached_tokens", std::to_string(record.usage->cached_tokens));
   }
+  if (record.caller != nullptr && !record.caller->policy().tenant.empty()) {
+    fields.emplace_back("tenant", record.caller->policy().tenant);
+  }
   fields.emplace_back("request_id", record.request_id);
   log_event("request", fields);
 }

@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "base/clock.h"
+#include "server/api_key.h"
 #include "server/generation.h"
 
 namespace latentd {
@@ -17,6 +18,7 @@ struct AccessRecord {
   std::string status;  // "200", "INVALID_ARGUMENT"
   TimePoint arrival{};
   const Usage* usage = nullptr;  // of generations
+  Caller caller;                 // its tenant is named
 };
 
 void log_access(const AccessRecord& record);

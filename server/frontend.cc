@@ -2,7 +2,21 @@
 
 #include <spdlog/fmt/fmt.h>
 
+#include <algorithm>
+
 namespace latentd {
+namespace {
+
+std::string tenant_of(const Caller& caller) {
+  return caller == nullptr ? "" : caller->policy().tenant;
+}
+
+// One tenant cannot name what another has launched. A tenant's name has no line feed.
+std::string scoped(const std::string& tenant, const std::string& client_id) {
+  return tenant + "\n" + client_id;
+}
+
+}  // namespace
 
 Frontend::Frontend(const FrontendOptions& options)
     : metrics_([this] { return state(); }),
@@ -34,7 +48,14 @@ void Frontend::set_ready(std::unique_ptr<const ServingModel> model, EnginePort p
   state_.compare_exchange_strong(loading, ServerState::kReady);
 }
 
-Result<IntakeSlot> Frontend::reserve() {
+int Frontend::retry_after_ms(const Caller& caller) {
+  if (caller == nullptr) return kRetryAfterMs;
+  const auto wait =
+      std::chrono::duration_cast<std::chrono::milliseconds>(caller->wait(steady_now()));
+  return std::max(kRetryAfterMs, static_cast<int>(wait.count()) + 1);
+}
+
+Result<IntakeSlot> Frontend::reserve(const Caller& caller) {
   const ServerState now = state();
   if (now == ServerState::kLoading || model() == nullptr) {
     metrics_.count_rejected("unavailable");
@@ -54,6 +75,13 @@ Result<IntakeSlot> Frontend::reserve() {
     return Status(StatusCode::kResourceExhausted,
                   fmt::format("too many requests: {} are waiting or running", intake_.capacity()));
   }
+  if (caller == nullptr) return slot;
+  auto use = caller->begin(steady_now());
+  if (!use.ok()) {
+    metrics_.count_rejected("key_limit");
+    return use.status();
+  }
+  slot.hold(*std::move(use));
   return slot;
 }
 
@@ -63,13 +91,14 @@ std::uint64_t Frontend::random_seed() {
 }
 
 std::vector<std::unique_ptr<Request>> Frontend::make_requests(PreparedGeneration& prepared,
-                                                              GenerationId id) {
+                                                              GenerationId id, std::uint64_t salt) {
   const std::uint64_t seed = prepared.request.seed ? 0 : random_seed();
   std::vector<std::unique_ptr<Request>> requests;
   requests.reserve(static_cast<std::size_t>(prepared.num_choices()));
   for (int choice = 0; choice < prepared.num_choices(); ++choice) {
     requests.push_back(
         make_engine_request(prepared, *model(), choice, request_id(id, choice), seed));
+    requests.back()->salt = salt;
   }
   return requests;
 }
@@ -95,34 +124,45 @@ Result<GenerationId> Frontend::launch(PreparedGeneration prepared, IntakeSlot sl
     return Status(StatusCode::kResourceExhausted,
                   fmt::format("too many requests: {} are waiting or running", intake_.capacity()));
   }
+  const Caller caller = slot.caller();
+  const std::string tenant = tenant_of(caller);
+  const std::string name = client_id.empty() ? "" : scoped(tenant, client_id);
+  if (caller != nullptr) {
+    prepared.request.priority = caller->priority_of(prepared.request.priority);
+  }
+  std::size_t prompt_tokens = 0;
+  for (const auto& input : prepared.inputs) prompt_tokens += input.tokens.size();
   const GenerationId id(next_generation_.fetch_add(1, std::memory_order_relaxed));
-  if (!client_id.empty()) {
+  if (!name.empty()) {
     {
       std::lock_guard lock(mutex_);
-      alive_.emplace(client_id, id);
+      alive_.emplace(name, id);
     }
-    sink = [this, id, client_id, inner = std::move(sink)](GenerationUpdate update) {
-      if (update.done) forget(client_id, id);
+    sink = [this, id, name, inner = std::move(sink)](GenerationUpdate update) {
+      if (update.done) forget(name, id);
       inner(std::move(update));
     };
   }
-  auto requests = make_requests(prepared, id);
+  auto requests = make_requests(prepared, id, prefix_salt_.of(tenant, prepared.request.cache_salt));
   egress_.add(std::make_unique<Generation>(id, std::move(prepared), *model(), metrics_,
                                            std::move(slot), std::move(sink), arrival));
   if (Status status = submit_all(std::move(requests)); !status.ok()) {
     egress_.remove(id);
-    if (!client_id.empty()) forget(client_id, id);
+    if (!name.empty()) forget(name, id);
     metrics_.count_rejected(status.code() == StatusCode::kInvalidArgument     ? "invalid"
                             : status.code() == StatusCode::kResourceExhausted ? "queue_full"
                                                                               : "unavailable");
     return status;
   }
+  if (caller != nullptr) {
+    caller->charge_tokens(static_cast<int>(prompt_tokens), steady_now());
+  }
   return id;
 }
 
-void Frontend::forget(const std::string& client_id, GenerationId id) {
+void Frontend::forget(const std::string& name, GenerationId id) {
   std::lock_guard lock(mutex_);
-  const auto [first, last] = alive_.equal_range(client_id);
+  const auto [first, last] = alive_.equal_range(name);
   for (auto it = first; it != last; ++it) {
     if (it->second != id) continue;
     alive_.erase(it);
@@ -135,20 +175,20 @@ void Frontend::cancel(GenerationId id, std::string_view cause) {
   egress_.cancel(id);
 }
 
-int Frontend::abort(const std::string& client_id) {
+int Frontend::abort(const Caller& caller, const std::string& client_id) {
   std::vector<GenerationId> ids;
   {
     std::lock_guard lock(mutex_);
-    const auto [first, last] = alive_.equal_range(client_id);
+    const auto [first, last] = alive_.equal_range(scoped(tenant_of(caller), client_id));
     for (auto it = first; it != last; ++it) ids.push_back(it->second);
   }
   for (const GenerationId id : ids) cancel(id, "abort");
   return static_cast<int>(ids.size());
 }
 
-bool Frontend::is_alive(const std::string& client_id) const {
+bool Frontend::is_alive(const Caller& caller, const std::string& client_id) const {
   std::lock_guard lock(mutex_);
-  return alive_.contains(client_id);
+  return alive_.contains(scoped(tenant_of(caller), client_id));
 }
 
 }  // namespace latentd

@@ -24,6 +24,7 @@
 #include "server/generation.h"
 #include "server/intake.h"
 #include "server/metrics.h"
+#include "server/prefix_salt.h"
 #include "server/server_state.h"
 #include "server/serving_model.h"
 #include "server/task_pool.h"
@@ -65,12 +66,14 @@ class Frontend final {
   bool ready() const { return state() == ServerState::kReady; }
   // Null while loading; from then on always the same.
   const ServingModel* model() const { return model_view_.load(std::memory_order_acquire); }
+  ApiKeys& keys() { return keys_; }
   const ApiKeys& keys() const { return keys_; }
   Metrics& metrics() { return metrics_; }
 
   // A place in the house, before any work is done. kUnavailable (loading, draining, failed) or
-  // kResourceExhausted (full: come back in kRetryAfterMs).
-  Result<IntakeSlot> reserve();
+  // kResourceExhausted (full, or a limit of the caller's key: come back in retry_after_ms).
+  Result<IntakeSlot> reserve(const Caller& caller);
+  static int retry_after_ms(const Caller& caller);
 
   // Runs `task` on the text pool.
   template <typename Task>
@@ -79,38 +82,40 @@ class Frontend final {
   }
 
   // Hands a prepared generation to the engine. `sink` hears of it on an egress thread, even before
-  // this returns; not at all when this fails. `client_id` names it for abort(). Errors:
-  // kResourceExhausted, kUnavailable, kInvalidArgument (can never fit).
+  // this returns; not at all when this fails. `client_id` names it for abort(). The slot's key sets
+  // its priority and whose prefix cache it shares. Errors: kResourceExhausted, kUnavailable,
+  // kInvalidArgument (can never fit).
   Result<GenerationId> launch(PreparedGeneration prepared, IntakeSlot slot,
                               const std::string& client_id, UpdateSink sink, TimePoint arrival);
 
   // Ends a generation; `cause` as Metrics::count_cancelled. Its sink hears of the end.
   void cancel(GenerationId id, std::string_view cause);
 
-  // Ends all generations that were launched with `client_id`; how many there were.
-  int abort(const std::string& client_id);
-  bool is_alive(const std::string& client_id) const;
+  // Ends all generations that the caller's tenant launched with `client_id`; how many there were.
+  int abort(const Caller& caller, const std::string& client_id);
+  bool is_alive(const Caller& caller, const std::string& client_id) const;
 
  private:
   std::uint64_t random_seed();
-  void forget(const std::string& client_id, GenerationId id);
-  std::vector<std::unique_ptr<Request>> make_requests(PreparedGeneration& prepared,
-                                                      GenerationId id);
+  void forget(const std::string& name, GenerationId id);
+  std::vector<std::unique_ptr<Request>> make_requests(PreparedGeneration& prepared, GenerationId id,
+                                                      std::uint64_t salt);
   Status submit_all(std::vector<std::unique_ptr<Request>> requests);
 
   std::atomic<ServerState> state_{ServerState::kLoading};
   std::atomic<bool> accepting_{true};
   Metrics metrics_;
-  const ApiKeys keys_;
+  ApiKeys keys_;
   Intake intake_;
 
   std::unique_ptr<const ServingModel> model_;
   EnginePort port_;
   std::atomic<const ServingModel*> model_view_{nullptr};
 
+  const PrefixSalt prefix_salt_;
   std::atomic<std::uint64_t> next_generation_{1};
   mutable std::mutex mutex_;
-  std::unordered_multimap<std::string, GenerationId> alive_;  // guarded by mutex_
+  std::unordered_multimap<std::string, GenerationId> alive_;  // guarded by mutex_; by tenant and id
   std::mt19937_64 seeds_;                                     // guarded by mutex_
 
   Egress egress_;

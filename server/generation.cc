@@ -217,6 +217,9 @@ void Generation::flush() {
   if (update.choices.empty() && !update.done) return;
   update.error = update.done ? error_ : ok_status();
   update.usage = usage_;
+  if (told_done_ && slot_.caller() != nullptr) {
+    slot_.caller()->charge_tokens(usage_.completion_tokens, steady_now());
+  }
   sink_(std::move(update));
   if (told_done_) sink_ = nullptr;  // lets go of the door's side
 }

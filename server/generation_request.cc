@@ -210,6 +210,10 @@ Status validate(const GenerationRequest& request, const ServingModel& model) {
   LATENTD_RETURN_IF_ERROR(check_stopping(request, model));
   LATENTD_RETURN_IF_ERROR(check_sampling(request, model));
   LATENTD_RETURN_IF_ERROR(check_allowed(request, model));
+  if (request.cache_salt.size() > kMaxCacheSalt) {
+    return invalid_argument("cache_salt", fmt::format("must have at most {} bytes, got {}",
+                                                      kMaxCacheSalt, request.cache_salt.size()));
+  }
   return check_range("logprobs", std::max(request.logprobs, 0), 0, kMaxLogprobs);
 }
 

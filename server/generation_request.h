@@ -34,6 +34,7 @@ inline constexpr int kMaxStopTokens = 128;
 inline constexpr int kMaxLogitBias = 300;
 inline constexpr int kMaxAllowedTokens = 4096;
 inline constexpr int kMaxLogprobs = 20;
+inline constexpr int kMaxCacheSalt = 256;  // bytes
 
 // A text, token ids that are taken as they are, or a conversation that the model's template
 // renders.
@@ -74,6 +75,7 @@ struct GenerationRequest {
   bool prompt_logprobs = false;
   bool skip_special_tokens = true;
 
+  std::string cache_salt;  // cached prompts are shared among equal ones alone
   int priority = 0;
   TimePoint deadline = kNever;
 };

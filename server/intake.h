@@ -1,11 +1,13 @@
 // Intake: how many requests are in the house. A slot is taken before any work is done for a request
-// and given back when its engine requests have finished.
+// and given back when its engine requests have finished. With it goes the use of the caller's key.
 //
 // Contract: any thread. Intake outlives its slots.
 #pragma once
 
 #include <atomic>
 #include <utility>
+
+#include "server/api_key.h"
 
 namespace latentd {
 
@@ -16,10 +18,13 @@ class IntakeSlot final {
  public:
   IntakeSlot() = default;
   IntakeSlot(IntakeSlot&& other) noexcept
-      : intake_(std::exchange(other.intake_, nullptr)), places_(std::exchange(other.places_, 0)) {}
+      : intake_(std::exchange(other.intake_, nullptr)),
+        places_(std::exchange(other.places_, 0)),
+        use_(std::move(other.use_)) {}
   IntakeSlot& operator=(IntakeSlot&& other) noexcept {
     std::swap(intake_, other.intake_);
     std::swap(places_, other.places_);
+    use_ = std::move(other.use_);
     return *this;
   }
   ~IntakeSlot();
@@ -29,12 +34,17 @@ class IntakeSlot final {
   // Takes more places, for the other choices of a request. False when there are not that many.
   bool grow(int more);
 
+  void hold(KeyUse use) { use_ = std::move(use); }
+  // Whose request it is; null when no keys are asked for.
+  const Caller& caller() const { return use_.caller(); }
+
  private:
   friend class Intake;
   IntakeSlot(Intake* intake, int places) : intake_(intake), places_(places) {}
 
   Intake* intake_ = nullptr;
   int places_ = 0;
+  KeyUse use_;
 };
 
 class Intake final {

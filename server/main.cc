@@ -1,7 +1,8 @@
-// The program latentd: `serve`, `inspect`, `health` and `version`.
+// The program latentd: `serve`, `inspect`, `health`, `new-key` and `version`.
 
 #include <cstdio>
 
+#include "server/api_keys.h"
 #include "server/health_probe.h"
 #include "server/inspect.h"
 #include "server/options.h"
@@ -27,6 +28,14 @@ int ask_health(const HealthOptions& options) {
   return status.ok() ? 0 : fail(status);
 }
 
+// The key goes where a redirected line does not.
+int make_key(const KeyPolicy& policy) {
+  const std::string key = random_key();
+  std::puts(key_file_line({digest_of_key(key), policy}).c_str());
+  std::fprintf(stderr, "%s\n", key.c_str());
+  return 0;
+}
+
 int run(int argc, char** argv) {
   const auto line = parse_command_line(argc, argv);
   if (!line.ok()) {
@@ -41,6 +50,8 @@ int run(int argc, char** argv) {
       return print_inspection(line->inspect);
     case CommandLine::Action::kHealth:
       return ask_health(line->health);
+    case CommandLine::Action::kNewKey:
+      return make_key(line->new_key);
     case CommandLine::Action::kPrint:
       break;
   }

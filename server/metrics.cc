@@ -133,7 +133,7 @@ struct Metrics::State {
                           .Help("Faults of the device, by kind")
                           .Register(registry)) {
     device_errors.Add({{"kind", "fatal"}});
-    for (const char* reason : {"queue_full", "unavailable", "invalid"}) {
+    for (const char* reason : {"queue_full", "unavailable", "invalid", "key_limit"}) {
       rejected.Add({{"reason", reason}});
     }
     for (const char* cause : {"disconnect", "abort", "slow_reader"}) {

@@ -41,7 +41,8 @@ class Metrics final {
   void observe_finished(std::string_view reason, double seconds, int prompt_tokens,
                         int generated_tokens);
 
-  void count_rejected(std::string_view reason);    // "queue_full", "unavailable", "invalid"
+  void count_rejected(
+      std::string_view reason);  // "queue_full", "unavailable", "invalid", "key_limit"
   void count_cancelled(std::string_view cause);    // "disconnect", "abort", "slow_reader"
   void count_auth_failure(std::string_view door);  // "http", "grpc"
   void count_device_error(std::string_view kind);  // "fatal": the engine cannot go on

@@ -18,6 +18,7 @@ struct RawOptions {
   ServeOptions serve;
   std::string model;
   std::string config;
+  std::string api_key_file;
   std::string device = "auto";
   std::string load_format = "auto";
   std::string dtype = "auto";
@@ -55,6 +56,8 @@ void add_door_options(CLI::App& app, RawOptions& raw) {
   app.add_option("--api-key", serve.api_keys,
                  "Key that clients must send; may be given more than once")
       ->delimiter(',');
+  app.add_option("--api-key-file", raw.api_key_file,
+                 "File of hashed keys and their limits, read again when it changes");
   app.add_option("--generation-config", raw.generation_config,
                  "auto: sampling defaults of generation_config.json apply; none: they do not")
       ->check(CLI::IsMember({"auto", "none"}))
@@ -188,6 +191,23 @@ void add_health_options(CLI::App& app, RawProbes& raw) {
       ->capture_default_str();
 }
 
+void add_new_key_options(CLI::App& app, KeyPolicy& policy) {
+  const CLI::Range count(0, 1'000'000'000);
+  app.add_option("--tenant", policy.tenant, "Whose key it is; default: its own");
+  app.add_option("--requests-per-minute", policy.requests_per_minute, "0: no limit")
+      ->check(count)
+      ->capture_default_str();
+  app.add_option("--tokens-per-minute", policy.tokens_per_minute, "0: no limit")
+      ->check(count)
+      ->capture_default_str();
+  app.add_option("--max-concurrent", policy.max_concurrent, "0: no limit")
+      ->check(count)
+      ->capture_default_str();
+  app.add_option("--priority", policy.priority, "Of its requests; lower runs first")
+      ->check(CLI::Range(-1'000'000, 1'000'000))
+      ->capture_default_str();
+}
+
 std::optional<DType> dtype_of(const std::string& name) {
   if (name == "fp32") return DType::kF32;
   if (name == "bf16") return DType::kBF16;
@@ -249,6 +269,7 @@ Result<ServeOptions> finish(RawOptions raw) {
   if (raw.model.empty()) return invalid_argument("model", "--model DIR is required");
   ServeOptions serve = std::move(raw.serve);
   serve.model = raw.model;
+  serve.api_key_file = raw.api_key_file;
   serve.engine.device = device_of(raw.device);
   serve.engine.load_format = raw.load_format == "random" ? LoadFormat::kRandom : LoadFormat::kAuto;
   serve.engine.dtype = dtype_of(raw.dtype);
@@ -280,6 +301,8 @@ Result<CommandLine> parse_command_line(int argc, const char* const* argv) {
   CLI::App* serve = app.add_subcommand("serve", "Serve a model over HTTP and gRPC");
   CLI::App* inspect = app.add_subcommand("inspect", "Tell what a checkpoint is and what fits");
   CLI::App* health = app.add_subcommand("health", "Ask a running server whether it is ready");
+  CLI::App* new_key = app.add_subcommand(
+      "new-key", "Make a key: the line for --api-key-file, and (stderr) the key");
   CLI::App* version = app.add_subcommand("version", "Print the version");
   RawProbes probes;
   add_serve_options(*serve, raw);
@@ -287,6 +310,7 @@ Result<CommandLine> parse_command_line(int argc, const char* const* argv) {
   add_health_options(*health, probes);
 
   CommandLine line;
+  add_new_key_options(*new_key, line.new_key);
   try {
     app.parse(argc, argv);
     if (version->parsed()) {
@@ -301,6 +325,10 @@ Result<CommandLine> parse_command_line(int argc, const char* const* argv) {
     if (health->parsed()) {
       line.action = CommandLine::Action::kHealth;
       line.health = finish_health(probes);
+      return line;
+    }
+    if (new_key->parsed()) {
+      line.action = CommandLine::Action::kNewKey;
       return line;
     }
     if (!raw.config.empty()) LATENTD_RETURN_IF_ERROR(apply_file(*serve, raw.config));
@@ -349,6 +377,7 @@ std::vector<std::pair<std::string, std::string>> describe(const ServeOptions& op
       {"grpc-port", std::to_string(options.grpc_port)},
       {"served-model-name", names},
       {"api-keys", std::to_string(options.api_keys.size())},
+      {"api-key-file", options.api_key_file.string()},
       {"device", device_name(engine.device)},
       {"cpu-threads", std::to_string(engine.cpu_threads)},
       {"dtype", dtype(engine.dtype)},

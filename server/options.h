@@ -16,6 +16,7 @@
 #include "base/clock.h"
 #include "base/result.h"
 #include "engine/engine.h"
+#include "server/api_key.h"
 #include "server/health_probe.h"
 #include "server/inspect.h"
 
@@ -29,7 +30,8 @@ struct ServeOptions {
   int http_port = 8000;                         // 0: any free one
   int grpc_port = 50051;                        // 0: any free one
   std::vector<std::string> served_model_names;  // empty: the last component of `model`
-  std::vector<std::string> api_keys;            // empty: no authentication
+  std::vector<std::string> api_keys;            // with no file either: no authentication
+  std::filesystem::path api_key_file;           // empty: none
 
   EngineOptions engine;
   bool use_generation_config = true;
@@ -45,12 +47,13 @@ struct ServeOptions {
 
 // A command line as understood. `text` is what to print for --help, --version and errors.
 struct CommandLine {
-  enum class Action : std::uint8_t { kServe, kPrint, kInspect, kHealth };
+  enum class Action : std::uint8_t { kServe, kPrint, kInspect, kHealth, kNewKey };
 
   Action action = Action::kPrint;
   ServeOptions serve;
   InspectOptions inspect;
   HealthOptions health;
+  KeyPolicy new_key;
   std::string text;
 };
 

@@ -21,6 +21,7 @@ namespace latentd {
 namespace {
 
 constexpr Duration kPoll = std::chrono::milliseconds(50);
+constexpr Duration kReloadPoll = std::chrono::milliseconds(250);
 constexpr Duration kLastWords = std::chrono::seconds(2);  // for answers to reach their sockets
 
 void raise_file_limit() {
@@ -138,12 +139,18 @@ class Server final {
         frontend_({.api_keys = options.api_keys, .max_queue = options.max_queue}) {}
 
   int run() {
+    if (!options_.api_key_file.empty()) {
+      if (Status status = frontend_.keys().use_file(options_.api_key_file); !status.ok()) {
+        return give_up(status);
+      }
+    }
     if (Status status = listen(); !status.ok()) return give_up(status);
     if (Status status = load_model(); !status.ok()) return give_up(status);
     grpc_->set_serving(true);
     log_event("ready", {{"model", frontend_.model()->name()}});
     while (!signals_.wait(kPoll)) {
       if (!engine_->healthy()) return fail();
+      reload_files();
     }
     return drain();
   }
@@ -158,7 +165,7 @@ class Server final {
     grpc_ = *std::move(grpc);
     log_event("listening", {{"http", options_.host + ":" + std::to_string(http_->port())},
                             {"grpc", options_.host + ":" + std::to_string(grpc_->port())}});
-    if (!is_loopback(options_.host) && options_.api_keys.empty()) {
+    if (!is_loopback(options_.host) && !frontend_.keys().required()) {
       spdlog::warn("{} is reachable from other machines and no --api-key is set", options_.host);
     }
     return ok_status();
@@ -200,8 +207,21 @@ class Server final {
       const Duration left = std::max(Duration::zero(), deadline - steady_now());
       if (signals_.wait(std::min(kPoll, left))) std::_Exit(130);
       if (!engine_->healthy()) return false;
+      reload_files();
     }
     return true;
+  }
+
+  // Keys may change while the server runs.
+  void reload_files() {
+    if (steady_now() < next_look_) return;
+    next_look_ = steady_now() + kReloadPoll;
+    const auto keys = frontend_.keys().reload();
+    if (!keys.ok()) {
+      spdlog::error("the keys stay as they were: {}", keys.status().message());
+    } else if (*keys) {
+      log_event("keys", {{"count", std::to_string(frontend_.keys().size())}});
+    }
   }
 
   bool is_quiet() const { return frontend_.in_house() == 0 && http_->num_active() == 0; }
@@ -247,6 +267,7 @@ class Server final {
   std::unique_ptr<Engine> engine_;
   std::unique_ptr<GrpcServer> grpc_;
   std::unique_ptr<HttpServer> http_;
+  TimePoint next_look_{};
 };
 
 }  // namespace

@@ -11,8 +11,9 @@ std::string_view metadata_of(const grpc::CallbackServerContext& context, const c
   return {found->second.data(), found->second.size()};
 }
 
-Status authenticate(const grpc::CallbackServerContext& context, Frontend& frontend) {
-  if (frontend.keys().allows(metadata_of(context, "authorization"))) return ok_status();
+Result<Caller> authenticate(const grpc::CallbackServerContext& context, Frontend& frontend) {
+  auto caller = frontend.keys().identify(metadata_of(context, "authorization"));
+  if (caller.ok()) return caller;
   frontend.metrics().count_auth_failure("grpc");
   return Status(StatusCode::kUnauthenticated,
                 "the metadata `authorization: Bearer KEY` with a valid key is required");
@@ -25,10 +26,12 @@ TimePoint deadline_of(const grpc::CallbackServerContext& context) {
   return steady_now() + std::chrono::duration_cast<Duration>(left);
 }
 
-void add_error_metadata(grpc::CallbackServerContext& context, const Status& status) {
+void add_error_metadata(grpc::CallbackServerContext& context, const Status& status,
+                        const Caller& caller) {
   if (!status.field().empty()) context.AddTrailingMetadata("latentd-field", status.field());
   if (status.code() == StatusCode::kResourceExhausted) {
-    context.AddTrailingMetadata("grpc-retry-pushback-ms", std::to_string(kRetryAfterMs));
+    context.AddTrailingMetadata("grpc-retry-pushback-ms",
+                                std::to_string(Frontend::retry_after_ms(caller)));
   }
 }
 

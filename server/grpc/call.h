@@ -17,13 +17,14 @@ namespace latentd {
 // The value of a metadata key; empty when there is none.
 std::string_view metadata_of(const grpc::CallbackServerContext& context, const char* key);
 
-// kUnauthenticated without a valid key.
-Status authenticate(const grpc::CallbackServerContext& context, Frontend& frontend);
+// Who calls. kUnauthenticated without a valid key.
+Result<Caller> authenticate(const grpc::CallbackServerContext& context, Frontend& frontend);
 
 // kNever when the client set none.
 TimePoint deadline_of(const grpc::CallbackServerContext& context);
 
 // Adds the trailing metadata that belongs to `status`. REQUIRES: before Finish.
-void add_error_metadata(grpc::CallbackServerContext& context, const Status& status);
+void add_error_metadata(grpc::CallbackServerContext& context, const Status& status,
+                        const Caller& caller);
 
 }  // namespace latentd

@@ -51,8 +51,8 @@ class GenerateReactor final : public grpc::ServerWriteReactor<v1::GenerateRespon
 
  private:
   Status begin(const v1::GenerateRequest& message) {
-    LATENTD_RETURN_IF_ERROR(authenticate(context_, frontend_));
-    LATENTD_ASSIGN_OR_RETURN(IntakeSlot slot, frontend_.reserve());
+    LATENTD_ASSIGN_OR_RETURN(caller_, authenticate(context_, frontend_));
+    LATENTD_ASSIGN_OR_RETURN(IntakeSlot slot, frontend_.reserve(caller_));
     LATENTD_ASSIGN_OR_RETURN(request_,
                              to_generation_request(message, frontend_.model()->default_max_tokens));
     request_.deadline = deadline_of(context_);
@@ -68,7 +68,7 @@ class GenerateReactor final : public grpc::ServerWriteReactor<v1::GenerateRespon
     if (asked != request_id_) {
       return invalid_argument("request_id", "must be 1 to 128 visible ASCII characters");
     }
-    if (!frontend_.is_alive(asked)) return ok_status();
+    if (!frontend_.is_alive(caller_, asked)) return ok_status();
     return Status(StatusCode::kAlreadyExists, "a request with this id is alive")
         .with_field("request_id");
   }
@@ -172,9 +172,9 @@ class GenerateReactor final : public grpc::ServerWriteReactor<v1::GenerateRespon
     } else if (status.ok() && cancelled_) {
       status = Status(StatusCode::kCancelled, "cancelled by the client");
     }
-    add_error_metadata(context_, status);
+    add_error_metadata(context_, status, caller_);
     log_access({"grpc", "Generate", "", request_id_, std::string(status_code_name(status.code())),
-                arrival_, status.code() == StatusCode::kOk ? &usage_ : nullptr});
+                arrival_, status.code() == StatusCode::kOk ? &usage_ : nullptr, caller_});
     Finish(to_grpc_status(status));
   }
 
@@ -182,6 +182,7 @@ class GenerateReactor final : public grpc::ServerWriteReactor<v1::GenerateRespon
   grpc::CallbackServerContext& context_;
   const TimePoint arrival_;
   std::string request_id_;
+  Caller caller_;
   GenerationRequest request_;  // fixed once launched
   std::shared_ptr<GenerateReactor> self_;
 

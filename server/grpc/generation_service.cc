@@ -23,8 +23,8 @@ class GenerationService final : public v1::Generation::CallbackService {
                                      const v1::TokenizeRequest* request,
                                      v1::TokenizeResponse* response) override {
     Unary call(*context, "Tokenize");
-    if (Status status = authenticate(*context, frontend_); !status.ok()) return call.end(status);
-    auto slot = frontend_.reserve();
+    if (Status status = call.authenticate(frontend_); !status.ok()) return call.end(status);
+    auto slot = frontend_.reserve(call.caller);
     if (!slot.ok()) return call.end(slot.status());
     if (Status status = check_model(request->model()); !status.ok()) return call.end(status);
     // The messages live until the reactor's Finish.
@@ -41,7 +41,7 @@ class GenerationService final : public v1::Generation::CallbackService {
                                      const v1::GetModelRequest* request,
                                      v1::GetModelResponse* response) override {
     Unary call(*context, "GetModel");
-    if (Status status = authenticate(*context, frontend_); !status.ok()) return call.end(status);
+    if (Status status = call.authenticate(frontend_); !status.ok()) return call.end(status);
     if (frontend_.model() == nullptr) {
       return call.end(Status(StatusCode::kUnavailable, "the model is loading"));
     }
@@ -54,11 +54,11 @@ class GenerationService final : public v1::Generation::CallbackService {
                                   const v1::AbortRequest* request,
                                   v1::AbortResponse* response) override {
     Unary call(*context, "Abort");
-    if (Status status = authenticate(*context, frontend_); !status.ok()) return call.end(status);
+    if (Status status = call.authenticate(frontend_); !status.ok()) return call.end(status);
     if (request->request_id().empty()) {
       return call.end(invalid_argument("request_id", "is required"));
     }
-    response->set_aborted(frontend_.abort(request->request_id()));
+    response->set_aborted(frontend_.abort(call.caller, request->request_id()));
     return call.end(ok_status());
   }
 
@@ -68,10 +68,15 @@ class GenerationService final : public v1::Generation::CallbackService {
     Unary(grpc::CallbackServerContext& context_in, std::string_view method_in)
         : context(context_in), method(method_in), reactor(context.DefaultReactor()) {}
 
+    Status authenticate(Frontend& frontend) {
+      LATENTD_ASSIGN_OR_RETURN(caller, latentd::authenticate(context, frontend));
+      return ok_status();
+    }
+
     grpc::ServerUnaryReactor* end(const Status& status) const {
-      add_error_metadata(context, status);
+      add_error_metadata(context, status, caller);
       log_access({"grpc", method, "", request_id_or_new(metadata_of(context, "x-request-id")),
-                  std::string(status_code_name(status.code())), arrival, nullptr});
+                  std::string(status_code_name(status.code())), arrival, nullptr, caller});
       reactor->Finish(to_grpc_status(status));
       return reactor;
     }
@@ -80,6 +85,7 @@ class GenerationService final : public v1::Generation::CallbackService {
     std::string_view method;
     grpc::ServerUnaryReactor* reactor;  // asked for once: gRPC allows no more
     TimePoint arrival = steady_now();
+    Caller caller;
   };
 
   Status check_model(const std::string& name) const {

@@ -144,11 +144,14 @@ class Connection final {
     if (std::distance(head.begin(), head.end()) > kMaxHeaderLines) {
       return no_body(http_error(431, "the header has more than 100 lines"));
     }
-    if (match_.needs_key &&
-        !door_.frontend.keys().allows(std::string_view(head["Authorization"]))) {
-      door_.frontend.metrics().count_auth_failure("http");
-      return no_body(error_reply(Status(StatusCode::kUnauthenticated,
-                                        "a valid key is required: `Authorization: Bearer KEY`")));
+    caller_ = nullptr;
+    if (match_.needs_key) {
+      auto caller = door_.frontend.keys().identify(std::string_view(head["Authorization"]));
+      if (!caller.ok()) {
+        door_.frontend.metrics().count_auth_failure("http");
+        return no_body(error_reply(caller.status()));
+      }
+      caller_ = *std::move(caller);
     }
     if (match_.route == Route::kUnknown) return no_body(http_error(404, "no such path"));
     if (!match_.allows(method_)) {
@@ -189,10 +192,10 @@ class Connection final {
   }
 
   asio::awaitable<bool> serve_body() {
-    auto slot = door_.frontend.reserve();
+    auto slot = door_.frontend.reserve(caller_);
     if (!slot.ok()) {
       style_.keep_alive = false;  // the body was not read
-      co_await refuse(error_reply(slot.status()));
+      co_await refuse(error_reply(slot.status(), Frontend::retry_after_ms(caller_)));
       co_return false;
     }
     if (auto failed = co_await read_body()) {
@@ -241,7 +244,7 @@ class Connection final {
     // Clients choose both: the log keeps as much as any of ours has.
     log_access({"http", std::string_view(method_).substr(0, 16),
                 std::string(path_of(target_).substr(0, 256)), style_.request_id,
-                std::to_string(status), arrival_, usage});
+                std::to_string(status), arrival_, usage, caller_});
   }
 
   beast::tcp_stream stream_;
@@ -253,6 +256,7 @@ class Connection final {
   std::string target_;
   std::string method_;
   TimePoint arrival_{};
+  Caller caller_;
 };
 
 }  // namespace

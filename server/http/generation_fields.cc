@@ -86,6 +86,7 @@ void read_generation_fields(JsonFields& fields, GenerationRequest& generation) {
   if (fields.find("allowed_token_ids") != nullptr) {
     fields.read("allowed_token_ids", generation.allowed_token_ids.emplace());
   }
+  fields.read("cache_salt", generation.cache_salt);
   fields.read("priority", generation.priority);
 }
 

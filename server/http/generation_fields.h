@@ -2,7 +2,7 @@
 //
 // As in OpenAI's API, and those that vLLM adds: top_k, min_p, repetition_penalty, stop_token_ids,
 // min_tokens, ignore_eos, include_stop_str_in_output, skip_special_tokens, allowed_token_ids,
-// add_special_tokens, return_token_ids, priority.
+// add_special_tokens, return_token_ids, priority, cache_salt.
 //
 // Contract: plain values; what is wrong becomes the fault of `fields`. Types are checked here, the
 // rest by validate.

@@ -2,8 +2,6 @@
 
 #include <nlohmann/json.hpp>
 
-#include "server/frontend.h"
-
 namespace latentd {
 namespace {
 
@@ -54,7 +52,7 @@ std::string error_object(const Status& status) {
   return render(status.message(), class_of(status.code()), status.field());
 }
 
-HttpReply error_reply(const Status& status) {
+HttpReply error_reply(const Status& status, int retry_after_ms) {
   HttpReply reply;
   const ErrorClass error = class_of(status.code());
   reply.status = error.status;
@@ -63,8 +61,8 @@ HttpReply error_reply(const Status& status) {
     reply.headers.emplace_back("WWW-Authenticate", "Bearer");
   }
   if (error.status == 429 || error.status == 503) {
-    reply.headers.emplace_back("Retry-After", std::to_string((kRetryAfterMs + 999) / 1000));
-    reply.headers.emplace_back("Retry-After-Ms", std::to_string(kRetryAfterMs));
+    reply.headers.emplace_back("Retry-After", std::to_string((retry_after_ms + 999) / 1000));
+    reply.headers.emplace_back("Retry-After-Ms", std::to_string(retry_after_ms));
   }
   return reply;
 }

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/status.h"
+#include "server/frontend.h"
 
 namespace latentd {
 
@@ -25,7 +26,7 @@ struct HttpReply {
 //   kInvalidArgument 400, kOutOfRange 400 context_length_exceeded, kUnauthenticated 401, kNotFound
 //   404 model_not_found, kResourceExhausted 429 with retry-after(-ms), kUnavailable 503, kDeadline
 //   504, all others 500
-HttpReply error_reply(const Status& status);
+HttpReply error_reply(const Status& status, int retry_after_ms = kRetryAfterMs);
 
 // An error of HTTP itself: 404 of an unknown path, 405, 408, 411, 413, 415, 431 ...
 HttpReply http_error(int status, std::string_view message);

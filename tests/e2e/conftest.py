@@ -127,9 +127,11 @@ class Server:
     def channel(self) -> grpc.Channel:
         return grpc.insecure_channel(f"127.0.0.1:{self.grpc_port}")
 
-    def metrics(self) -> dict[str, float]:
+    def metrics(self, key: str | None = None) -> dict[str, float]:
         """name{labels without engine and model_name} -> value."""
-        with urllib.request.urlopen(self.url + "/metrics", timeout=10) as response:
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        request = urllib.request.Request(self.url + "/metrics", headers=headers)
+        with urllib.request.urlopen(request, timeout=10) as response:
             text = response.read().decode()
         values = {}
         for line in text.splitlines():

@@ -29,6 +29,8 @@ class FrontendTest : public ::testing::Test {
       return Status(StatusCode::kResourceExhausted, "full");
     }
     submitted_.push_back(request.id);
+    salts_.push_back(request.salt);
+    priorities_.push_back(request.priority);
     return ok_status();
   }
 
@@ -42,7 +44,9 @@ class FrontendTest : public ::testing::Test {
     GenerationRequest request;
     request.prompts = {std::string("abc")};
     request.n = n;
-    auto slot = frontend_.reserve();
+    request.cache_salt = cache_salt_;
+    request.priority = priority_;
+    auto slot = frontend_.reserve(caller_);
     if (!slot.ok()) return slot.status();
     auto prepared = prepare(request, *frontend_.model());
     if (!prepared.ok()) return prepared.status();
@@ -71,8 +75,13 @@ class FrontendTest : public ::testing::Test {
     ASSERT_TRUE(changed_.wait_for(lock, std::chrono::seconds(10), condition));
   }
 
+  Caller caller_;  // null: nobody is asked
+  std::string cache_salt_;
+  int priority_ = 0;
   Frontend frontend_{{.api_keys = {}, .max_queue = 4}};
   std::vector<RequestId> submitted_;
+  std::vector<std::uint64_t> salts_;
+  std::vector<int> priorities_;
   int refuse_from_ = -1;
   std::mutex mutex_;
   std::condition_variable changed_;
@@ -81,14 +90,14 @@ class FrontendTest : public ::testing::Test {
 };
 
 TEST_F(FrontendTest, TakesNothingWhileLoadingOrWhenTold) {
-  EXPECT_EQ(frontend_.reserve().status().code(), StatusCode::kUnavailable);
+  EXPECT_EQ(frontend_.reserve(nullptr).status().code(), StatusCode::kUnavailable);
   set_ready();
   EXPECT_EQ(frontend_.state(), ServerState::kReady);
-  EXPECT_TRUE(frontend_.reserve().ok());
+  EXPECT_TRUE(frontend_.reserve(nullptr).ok());
   frontend_.set_draining();
-  EXPECT_TRUE(frontend_.reserve().ok());  // the propagation window
+  EXPECT_TRUE(frontend_.reserve(nullptr).ok());  // the propagation window
   frontend_.stop_accepting();
-  EXPECT_EQ(frontend_.reserve().status().code(), StatusCode::kUnavailable);
+  EXPECT_EQ(frontend_.reserve(nullptr).status().code(), StatusCode::kUnavailable);
 }
 
 TEST_F(FrontendTest, ShedsWhatDoesNotFitTheHouse) {
@@ -98,7 +107,7 @@ TEST_F(FrontendTest, ShedsWhatDoesNotFitTheHouse) {
   EXPECT_EQ(launch(2).status().code(), StatusCode::kResourceExhausted);
   EXPECT_EQ(frontend_.in_house(), 3);
   EXPECT_TRUE(launch(1).ok());
-  EXPECT_EQ(frontend_.reserve().status().code(), StatusCode::kResourceExhausted);
+  EXPECT_EQ(frontend_.reserve(nullptr).status().code(), StatusCode::kResourceExhausted);
 }
 
 TEST_F(FrontendTest, BringsEventsToTheirSinkAndGivesThePlaceBack) {
@@ -138,14 +147,55 @@ TEST_F(FrontendTest, CancelReachesTheEngineForEveryChoice) {
 TEST_F(FrontendTest, AbortsByTheNameThatTheClientGave) {
   set_ready();
   ASSERT_TRUE(launch(1, "mine").ok());
-  EXPECT_TRUE(frontend_.is_alive("mine"));
-  EXPECT_EQ(frontend_.abort("other"), 0);
-  EXPECT_EQ(frontend_.abort("mine"), 1);
+  EXPECT_TRUE(frontend_.is_alive(nullptr, "mine"));
+  EXPECT_EQ(frontend_.abort(nullptr, "other"), 0);
+  EXPECT_EQ(frontend_.abort(nullptr, "mine"), 1);
   wait_for([this] { return cancels_.size() == 1; });
   send(submitted_[0], Event::Kind::kFinished, FinishReason::kCancelled);
   wait_for([this] { return !updates_.empty() && updates_.back().done; });
   EXPECT_EQ(updates_.back().choices[0].finish->kind, FinishKind::kCancelled);
-  EXPECT_FALSE(frontend_.is_alive("mine"));
+  EXPECT_FALSE(frontend_.is_alive(nullptr, "mine"));
+}
+
+TEST_F(FrontendTest, ServesATenantUnderItsKeysPriorityAndSalt) {
+  set_ready();
+  priority_ = -7;
+  ASSERT_TRUE(launch(1).ok());
+  caller_ = std::make_shared<ApiKey>(KeyPolicy{.tenant = "a", .priority = 3});
+  ASSERT_TRUE(launch(2).ok());
+  cache_salt_ = "mine";
+  ASSERT_TRUE(launch(1).ok());
+  EXPECT_THAT(priorities_, ElementsAre(-7, 3, 3, 3));
+  EXPECT_EQ(salts_[0], 0U);
+  EXPECT_NE(salts_[1], 0U);
+  EXPECT_EQ(salts_[2], salts_[1]);
+  EXPECT_NE(salts_[3], salts_[1]);
+}
+
+TEST_F(FrontendTest, TenantsCannotTouchEachOthersRequests) {
+  set_ready();
+  caller_ = std::make_shared<ApiKey>(KeyPolicy{.tenant = "a"});
+  const Caller other = std::make_shared<ApiKey>(KeyPolicy{.tenant = "b"});
+  ASSERT_TRUE(launch(1, "mine").ok());
+  EXPECT_FALSE(frontend_.is_alive(other, "mine"));
+  EXPECT_EQ(frontend_.abort(other, "mine"), 0);
+  EXPECT_TRUE(frontend_.is_alive(caller_, "mine"));
+  EXPECT_EQ(frontend_.abort(caller_, "mine"), 1);
+}
+
+TEST_F(FrontendTest, AKeysUseEndsWithItsRequest) {
+  set_ready();
+  caller_ = std::make_shared<ApiKey>(
+      KeyPolicy{.tenant = "", .tokens_per_minute = 5, .max_concurrent = 1});
+  ASSERT_TRUE(launch(1).ok());  // three tokens of prompt
+  EXPECT_EQ(launch(1).status().code(), StatusCode::kResourceExhausted);
+  for (int i = 0; i < 2; ++i) send(submitted_[0], Event::Kind::kToken);
+  send(submitted_[0], Event::Kind::kFinished);
+  wait_for([this] { return !updates_.empty() && updates_.back().done; });
+  frontend_.close();
+  EXPECT_EQ(frontend_.in_house(), 0);
+  EXPECT_GT(Frontend::retry_after_ms(caller_), 10'000);  // all five are used
+  EXPECT_EQ(Frontend::retry_after_ms(nullptr), kRetryAfterMs);
 }
 
 TEST_F(FrontendTest, EventsOfNobodyAreDropped) {
