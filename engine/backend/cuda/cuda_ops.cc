@@ -51,6 +51,7 @@ CudaOps::CudaOps(CudaContext& context, std::unique_ptr<Blas> blas, DType activat
     : context_(context),
       blas_(std::move(blas)),
       activation_(activation),
+      absorbed_attention_(context, activation, /*batch_invariant=*/blas_ == nullptr),
       expert_tables_(context),
       absorbed_(context),
       latent_(context),
@@ -62,6 +63,7 @@ CudaOps::CudaOps(CudaContext& context, std::unique_ptr<Blas> blas, DType activat
 
 void CudaOps::reserve(const ReserveParams& p) {
   const ModelConfig& c = *p.config;
+  absorbed_attention_.reserve(p);
   processed_.take<float>(elements(p.max_logit_rows, c.vocab_size));
   if (c.moe.num_experts == 0) return;
   const std::int32_t tokens = std::min(kMostExpertTokens, p.max_tokens);
@@ -71,8 +73,7 @@ void CudaOps::reserve(const ReserveParams& p) {
   order_.take<std::int32_t>(elements(3, c.moe.num_experts) + 2 + elements(entries, 1));
 }
 
-// The generic kernel needs no plan: a block walks the whole context of its token.
-void CudaOps::plan_attention(const PlanAttentionParams& /*p*/) {}
+void CudaOps::plan_attention(const PlanAttentionParams& p) { absorbed_attention_.plan(p); }
 
 void CudaOps::multiply(const Product& p, std::string_view doing) {
   if (!context_.ok() || (blas_ != nullptr && blas_->multiply(p))) return;
@@ -80,6 +81,7 @@ void CudaOps::multiply(const Product& p, std::string_view doing) {
 }
 
 void CudaOps::prepare(const PrepareParams& p) {
+  absorbed_attention_.forget();
   if (context_.ok()) check(launch_prepare(context_.stream(), p), "prepare");
 }
 
@@ -138,14 +140,7 @@ void CudaOps::absorb_query(const AbsorbQueryParams& p) {
   if (context_.ok()) check(launch_copy_rope(context_.stream(), p, activation_), "absorb_query");
 }
 
-void CudaOps::absorbed_attention(const AbsorbedAttentionParams& p) {
-  LATENTD_CHECK(p.cache.dtype == DType::kF32 || p.cache.dtype == DType::kBF16,
-                "a cache of {} is not computed here", dtype_name(p.cache.dtype));
-  if (!context_.ok()) return;
-  check(launch_absorbed_attention(context_.stream(), p, activation_,
-                                  context_.shared_bytes_of_block()),
-        "absorbed_attention");
-}
+void CudaOps::absorbed_attention(const AbsorbedAttentionParams& p) { absorbed_attention_.run(p); }
 
 void CudaOps::project_value(const ProjectValueParams& p) {
   check_float(p.kv_b, "kv_b");

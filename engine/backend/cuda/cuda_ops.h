@@ -9,6 +9,7 @@
 #include <memory>
 
 #include "base/dtype.h"
+#include "engine/backend/cuda/absorbed_attention.h"
 #include "engine/backend/cuda/blas.h"
 #include "engine/backend/cuda/cuda_context.h"
 #include "engine/backend/cuda/cuda_memory.h"
@@ -52,6 +53,7 @@ class CudaOps {
   CudaContext& context_;
   std::unique_ptr<Blas> blas_;
   DType activation_;
+  AbsorbedAttention absorbed_attention_;
   ExpertTables expert_tables_;
   Scratch absorbed_;   // queries of expanded_attention
   Scratch latent_;     // its weighted latents

@@ -9,6 +9,7 @@
 #include <cstddef>
 
 #include "engine/backend/cuda/expert_params.h"
+#include "engine/backend/cuda/mla_attention_params.h"
 #include "engine/backend/cuda/product.h"
 #include "engine/backend/op_params.h"
 
@@ -34,6 +35,11 @@ cudaError_t launch_copy_rope(cudaStream_t stream, const AbsorbQueryParams& p, DT
 // cudaErrorInvalidConfiguration when one head does not fit into `shared_bytes`.
 cudaError_t launch_absorbed_attention(cudaStream_t stream, const AbsorbedAttentionParams& p,
                                       DType activation, std::size_t shared_bytes);
+// Divides `rows` for launch_mla_attention.
+cudaError_t launch_mla_plan(cudaStream_t stream, const MlaPlanParams& p);
+// For what mla_kernel_fits; cudaErrorInvalidValue when an address or a stride is not a multiple of
+// 16 bytes. Needs shares * group CTAs to be resident at once.
+cudaError_t launch_mla_attention(cudaStream_t stream, const MlaAttentionParams& p);
 cudaError_t launch_route(cudaStream_t stream, const RouteParams& p);
 // Sorts the entries and computes act, given and the sums into hidden; `shared` is complete.
 cudaError_t launch_experts(cudaStream_t stream, const ExpertStep& p);

@@ -1,0 +1,119 @@
+#include "engine/backend/cuda/absorbed_attention.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "engine/backend/cuda/launch.h"
+#include "engine/model/model_config.h"
+
+namespace latentd::cuda {
+namespace {
+
+int attribute(CudaContext& context, cudaDeviceAttr which) {
+  int device = 0;
+  int value = 0;
+  context.check(cudaGetDevice(&device), "reading a CUDA attribute");
+  context.check(cudaDeviceGetAttribute(&value, which, device), "reading a CUDA attribute");
+  return value;
+}
+
+}  // namespace
+
+AbsorbedAttention::AbsorbedAttention(CudaContext& context, DType activation, bool batch_invariant)
+    : context_(context),
+      activation_(activation),
+      batch_invariant_(batch_invariant),
+      prefix_(context),
+      shares_(context),
+      sums_(context),
+      runs_(context),
+      arrived_(context) {
+  context.use_device();
+  hopper_ = attribute(context, cudaDevAttrComputeCapabilityMajor) == 9;
+  processors_ = attribute(context, cudaDevAttrMultiProcessorCount);
+}
+
+bool AbsorbedAttention::fits(const MlaGeometry& g, std::int32_t page_tokens, DType cache) const {
+  return hopper_ && mla_kernel_fits(g, page_tokens, activation_, cache);
+}
+
+// Row tiles that see the same keys walk them side by side, so that one of them finds the other's in
+// the L2 cache. How many tokens the rows hold is only guessed from their mean, which batch
+// invariance forbids.
+MlaDivision AbsorbedAttention::division(const BatchView& batch, const MlaGeometry& g) const {
+  MlaDivision d;
+  d.heads = g.num_heads;
+  d.invariant = batch_invariant_ ? 1 : 0;
+  const bool several_tokens = !batch_invariant_ && std::int64_t{batch.num_tokens} * g.num_heads >
+                                                       std::int64_t{batch.num_rows} * kMlaTileRows;
+  d.group = g.num_heads > kMlaTileRows || several_tokens ? 2 : 1;
+  d.shares = processors_ / d.group;
+  return d;
+}
+
+bool AbsorbedAttention::take_memory(const MlaDivision& division, std::int32_t max_rows) {
+  const auto slots = static_cast<std::size_t>(mla_slots(division, max_rows) * division.group);
+  prefix_data_ = prefix_.take<MlaPrefix>(static_cast<std::size_t>(max_rows) + 1);
+  shares_data_ = shares_.take<MlaShare>(static_cast<std::size_t>(processors_));
+  partials_.sums = sums_.take<float>(slots * kMlaTileRows * kMlaLatent);
+  partials_.runs = runs_.take<float2>(slots * kMlaTileRows);
+  partials_.arrived = arrived_.take<std::uint32_t>(slots);
+  return context_.ok();
+}
+
+void AbsorbedAttention::reserve(const ReserveParams& p) {
+  const MlaGeometry g{.num_heads = p.config->num_heads,
+                      .kv_lora_rank = p.config->kv_lora_rank,
+                      .rope_dim = p.config->qk_rope_head_dim};
+  if (!fits(g, p.page_tokens, p.cache_dtype)) return;
+  BatchView largest;
+  largest.num_rows = p.max_rows;
+  largest.num_tokens = p.max_tokens;
+  take_memory(division(largest, g), p.max_rows);
+}
+
+bool AbsorbedAttention::make_plan(const BatchView& batch, const MlaGeometry& g) {
+  MlaPlanParams plan;
+  plan.rows = batch.rows;
+  plan.num_rows = batch.num_rows;
+  plan.division = division(batch, g);
+  if (!take_memory(plan.division, batch.num_rows)) return false;
+  plan.prefix = prefix_data_;
+  plan.shares = shares_data_;
+  return context_.check(launch_mla_plan(context_.stream(), plan), "plan_attention");
+}
+
+void AbsorbedAttention::plan(const PlanAttentionParams& p) {
+  planned_ = {};
+  if (!context_.ok() || p.batch.num_rows == 0 || !fits(p.geometry, p.page_tokens, p.cache_dtype)) {
+    return;
+  }
+  if (make_plan(p.batch, p.geometry)) {
+    planned_ = {p.batch.rows, p.batch.num_rows, p.batch.num_tokens, p.geometry.num_heads};
+  }
+}
+
+void AbsorbedAttention::run(const AbsorbedAttentionParams& p) {
+  LATENTD_CHECK(p.cache.dtype == DType::kF32 || p.cache.dtype == DType::kBF16,
+                "a cache of {} is not computed here", dtype_name(p.cache.dtype));
+  if (!context_.ok() || p.batch.num_rows == 0) return;
+  if (!fits(p.geometry, p.cache.page_tokens, p.cache.dtype)) {
+    context_.check(launch_absorbed_attention(context_.stream(), p, activation_,
+                                             context_.shared_bytes_of_block()),
+                   "absorbed_attention");
+    return;
+  }
+  const Planned wanted{p.batch.rows, p.batch.num_rows, p.batch.num_tokens, p.geometry.num_heads};
+  if (wanted != planned_) {
+    planned_ = {};
+    if (!make_plan(p.batch, p.geometry)) return;
+  }
+  MlaAttentionParams params;
+  params.attention = p;
+  params.division = division(p.batch, p.geometry);
+  params.shares = shares_data_;
+  params.partials = partials_;
+  context_.check(launch_mla_attention(context_.stream(), params), "absorbed_attention");
+}
+
+}  // namespace latentd::cuda

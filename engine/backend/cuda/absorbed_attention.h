@@ -1,0 +1,65 @@
+// AbsorbedAttention: which kernel attends with absorbed queries, its plan and its memory.
+//
+// 512 + 64 in bf16 on sm_90 goes to a kernel of its own (kernels/mla_attention.cuh) that divides a
+// step by a plan made on the device once and read by all layers; everything else to the generic
+// kernel, which needs none.
+//
+// Contract: used by the backend's thread. A plan serves the runs of the same batch until `forget`;
+// a run of another batch plans for itself. After `reserve` nothing is allocated, so that captured
+// launches stay valid. Errors go to the context.
+#pragma once
+
+#include <cstdint>
+
+#include "base/dtype.h"
+#include "engine/backend/cuda/cuda_context.h"
+#include "engine/backend/cuda/cuda_memory.h"
+#include "engine/backend/cuda/mla_attention_params.h"
+#include "engine/backend/op_params.h"
+
+namespace latentd::cuda {
+
+class AbsorbedAttention {
+ public:
+  // batch_invariant: a row's bits depend on nothing but its own row.
+  AbsorbedAttention(CudaContext& context, DType activation, bool batch_invariant);
+
+  void reserve(const ReserveParams& p);
+  // A new step begins: what was planned is no longer true.
+  void forget() { planned_ = {}; }
+  void plan(const PlanAttentionParams& p);
+  void run(const AbsorbedAttentionParams& p);
+
+ private:
+  struct Planned {
+    const RowView* rows = nullptr;
+    std::int32_t num_rows = 0;
+    std::int32_t num_tokens = 0;
+    std::int32_t heads = 0;
+
+    friend bool operator==(const Planned&, const Planned&) = default;
+  };
+
+  bool fits(const MlaGeometry& g, std::int32_t page_tokens, DType cache) const;
+  MlaDivision division(const BatchView& batch, const MlaGeometry& g) const;
+  // False after an error.
+  bool make_plan(const BatchView& batch, const MlaGeometry& g);
+  bool take_memory(const MlaDivision& division, std::int32_t max_rows);
+
+  CudaContext& context_;
+  DType activation_;
+  bool batch_invariant_;
+  bool hopper_ = false;
+  std::int32_t processors_ = 0;
+  Planned planned_;
+  Scratch prefix_;
+  Scratch shares_;
+  Scratch sums_;
+  Scratch runs_;
+  Scratch arrived_;
+  MlaPrefix* prefix_data_ = nullptr;
+  MlaShare* shares_data_ = nullptr;
+  MlaPartials partials_;
+};
+
+}  // namespace latentd::cuda

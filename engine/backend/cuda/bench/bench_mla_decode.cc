@@ -1,0 +1,88 @@
+// bench_mla_decode: the decode attention at 512 + 64 in bf16, shape by shape, as CSV.
+//
+// us is a whole call (plan excluded: one serves all layers of a step; plan_us is its own time),
+// replayed from a captured graph over input sets larger than the L2 cache, the best of several
+// replays. gbps counts the cache's bytes read once and queries and results; tflops 2176 a query
+// vector and key. rel_err is against fp32. read_tbps is a 1 GB read stream in the same run.
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <vector>
+
+#include "engine/backend/cuda/bench/mla_case.h"
+
+namespace latentd::cuda::bench {
+namespace {
+
+struct Options {
+  bool quick = false;
+  bool batch_invariant = false;
+  int page_tokens = 64;
+  std::vector<int> heads = {16, 32, 64, 128};
+};
+
+std::vector<MlaShape> shapes(const Options& options) {
+  struct Row {
+    int batch, context, query;
+    bool quick;
+  };
+  std::vector<MlaShape> result;
+  for (const Row row : {Row{1, 4096, 1, true},
+                        {1, 32768, 1, true},
+                        {1, 131072, 1, false},
+                        {8, 4096, 1, true},
+                        {32, 2048, 1, false},
+                        {32, 8192, 1, true},
+                        {128, 1024, 1, true},
+                        {128, 4096, 1, false},
+                        {128, 8192, 1, false},
+                        {256, 2048, 1, false},
+                        {32, 8192, 2, false},
+                        {128, 4096, 2, true}}) {
+    if (options.quick && !row.quick) continue;
+    for (const int heads : options.heads) {
+      result.push_back({row.batch, row.query, heads, row.context});
+    }
+  }
+  return result;
+}
+
+Status run(const Options& options) {
+  LATENTD_ASSIGN_OR_RETURN(const auto context, CudaContext::make(0));
+  // The largest shape twice.
+  constexpr std::size_t kPool = std::size_t{128} * 8192 * kMlaWidth * 2 * 2;
+  LATENTD_ASSIGN_OR_RETURN(
+      const auto bench,
+      MlaBench::make(*context, kPool, options.batch_invariant, options.page_tokens));
+  LATENTD_ASSIGN_OR_RETURN(const double read, bench->read_rate());
+  std::printf(
+      "dtype,batch,query,heads,context,us,gbps,tflops,rel_err,read_tbps,plan_us,not_finite\n");
+  for (const MlaShape& shape : shapes(options)) {
+    LATENTD_ASSIGN_OR_RETURN(const MlaResult result, bench->run(shape));
+    const double vectors = static_cast<double>(shape.batch) * shape.query * shape.heads;
+    const double bytes =
+        2.0 * kMlaWidth * shape.batch * shape.context + 2.0 * (kMlaWidth + kMlaLatent) * vectors;
+    const double flops = 2.0 * (kMlaWidth + kMlaLatent) * vectors * shape.context;
+    std::printf("bf16,%d,%d,%d,%d,%.2f,%.0f,%.1f,%.2e,%.3f,%.2f,%llu\n", shape.batch, shape.query,
+                shape.heads, shape.context, result.us, bytes / result.us * 1e-3,
+                flops / result.us * 1e-6, result.relative_error, read, result.plan_us,
+                result.not_finite);
+    std::fflush(stdout);
+  }
+  return ok_status();
+}
+
+}  // namespace
+}  // namespace latentd::cuda::bench
+
+int main(int argc, char** argv) {
+  latentd::cuda::bench::Options options;
+  CLI::App app("Times the decode attention at 512 + 64 in bf16 on one GPU; prints CSV.");
+  app.add_flag("--quick", options.quick, "Half of the shapes");
+  app.add_flag("--batch-invariant", options.batch_invariant, "Pieces from a sequence's own length");
+  app.add_option("--page-tokens", options.page_tokens, "Tokens of a page");
+  app.add_option("--heads", options.heads, "Heads, separated by commas")->delimiter(',');
+  CLI11_PARSE(app, argc, argv);
+  const latentd::Status status = latentd::cuda::bench::run(options);
+  if (!status.ok()) std::fprintf(stderr, "%s\n", status.to_string().c_str());
+  return status.ok() ? 0 : 1;
+}

@@ -1,0 +1,217 @@
+#include "engine/backend/cuda/bench/mla_case.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <random>
+
+#include "engine/backend/cuda/bench/mla_reference.h"
+#include "engine/backend/cuda/cuda_memory.h"
+
+namespace latentd::cuda::bench {
+namespace {
+
+constexpr std::size_t kRotatedBytes = std::size_t{192} << 20U;  // well past the L2 cache
+constexpr int kMostSets = 32;
+constexpr int kMostSamples = 192;
+constexpr int kReplays = 7;
+constexpr std::uint64_t kSeed = 20261124;
+
+std::size_t size(std::int64_t value) { return static_cast<std::size_t>(value); }
+
+}  // namespace
+
+struct MlaBench::Inputs {
+  std::vector<std::unique_ptr<Buffer>> memory;
+  std::vector<AbsorbedAttentionParams> sets;
+  void* out = nullptr;
+  std::size_t out_bytes = 0;
+};
+
+Result<std::unique_ptr<MlaBench>> MlaBench::make(CudaContext& context, std::size_t pool_bytes,
+                                                 bool batch_invariant, int page_tokens) {
+  std::unique_ptr<MlaBench> bench(new MlaBench(context, batch_invariant, page_tokens));
+  LATENTD_ASSIGN_OR_RETURN(bench->pool_,
+                           allocate_buffer(context, MemoryKind::kDevice, pool_bytes, "cache"));
+  context.check(fill_random(context.stream(), bench->pool_->data(), pool_bytes / 2, 1.0F, 1),
+                "filling the cache");
+  LATENTD_RETURN_IF_ERROR(context.synchronize());
+  return bench;
+}
+
+Result<void*> MlaBench::upload(Inputs& inputs, const void* data, std::size_t bytes) {
+  LATENTD_ASSIGN_OR_RETURN(auto buffer,
+                           allocate_buffer(context_, MemoryKind::kDevice, bytes, "inputs"));
+  if (data != nullptr) {
+    context_.check(
+        cudaMemcpyAsync(buffer->data(), data, bytes, cudaMemcpyHostToDevice, context_.stream()),
+        "copying inputs");
+    LATENTD_RETURN_IF_ERROR(context_.synchronize());
+  }
+  inputs.memory.push_back(std::move(buffer));
+  return inputs.memory.back()->data();
+}
+
+Status MlaBench::make_inputs(const MlaShape& shape, Inputs& inputs) {
+  const int tokens = shape.batch * shape.query;
+  AbsorbedAttentionParams p;
+  p.geometry.num_heads = shape.heads;
+  p.geometry.kv_lora_rank = kMlaLatent;
+  p.geometry.rope_dim = kMlaRope;
+  p.geometry.nope_dim = 128;
+  p.geometry.v_dim = 128;
+  p.geometry.softmax_scale = 1.0F / std::sqrt(192.0F);
+  p.cache.pool = pool_->data();
+  p.cache.page_tokens = page_tokens_;
+  p.cache.page_stride = size(page_tokens_) * kMlaWidth * 2;
+  p.cache.num_pages = static_cast<std::int32_t>(pool_->size() / p.cache.page_stride);
+  p.cache.dtype = DType::kBF16;
+
+  std::vector<RowView> rows;
+  std::vector<std::int32_t> positions;
+  std::vector<std::int32_t> slots;
+  for (int r = 0; r < shape.batch; ++r) {
+    rows.push_back({r, r * shape.query, shape.query, shape.context - shape.query});
+    for (int i = 0; i < shape.query; ++i) {
+      positions.push_back(shape.context - shape.query + i);
+      slots.push_back(r);
+    }
+  }
+  LATENTD_ASSIGN_OR_RETURN(void* device_rows,
+                           upload(inputs, rows.data(), rows.size() * sizeof(RowView)));
+  LATENTD_ASSIGN_OR_RETURN(void* device_positions,
+                           upload(inputs, positions.data(), positions.size() * 4));
+  LATENTD_ASSIGN_OR_RETURN(void* device_slots, upload(inputs, slots.data(), slots.size() * 4));
+  p.batch.num_tokens = tokens;
+  p.batch.num_rows = shape.batch;
+  p.batch.rows = static_cast<const RowView*>(device_rows);
+  p.batch.positions = static_cast<const std::int32_t*>(device_positions);
+  p.batch.token_slots = static_cast<const std::int32_t*>(device_slots);
+  p.batch.max_pages = (shape.context + page_tokens_ - 1) / page_tokens_;
+
+  const std::int64_t pages = std::int64_t{shape.batch} * p.batch.max_pages;
+  const auto fitting = static_cast<int>(p.cache.num_pages / pages);
+  const auto rotated = static_cast<int>(kRotatedBytes / (size(pages) * p.cache.page_stride)) + 2;
+  const int sets = std::clamp(rotated, 1, std::min(kMostSets, fitting));
+  std::vector<std::int32_t> order(size(p.cache.num_pages));
+  std::iota(order.begin(), order.end(), 0);
+  std::mt19937_64 random(kSeed);
+  std::shuffle(order.begin(), order.end(), random);
+
+  const std::size_t vectors = size(tokens) * size(shape.heads);
+  inputs.out_bytes = vectors * kMlaLatent * 2;
+  LATENTD_ASSIGN_OR_RETURN(inputs.out, upload(inputs, nullptr, inputs.out_bytes));
+  p.out = inputs.out;
+  for (int s = 0; s < sets; ++s) {
+    LATENTD_ASSIGN_OR_RETURN(void* table,
+                             upload(inputs, order.data() + size(s) * size(pages), size(pages) * 4));
+    LATENTD_ASSIGN_OR_RETURN(void* queries, upload(inputs, nullptr, vectors * kMlaWidth * 2));
+    context_.check(fill_random(context_.stream(), queries, vectors * kMlaWidth, 1.0F,
+                               static_cast<std::uint32_t>(s + 2)),
+                   "filling queries");
+    p.batch.page_table = static_cast<const std::int32_t*>(table);
+    p.absorbed = queries;
+    inputs.sets.push_back(p);
+  }
+  return context_.synchronize();
+}
+
+Status MlaBench::check(const MlaShape& shape, const Inputs& inputs, MlaResult& result) {
+  const std::int64_t vectors = std::int64_t{shape.batch} * shape.query * shape.heads;
+  const auto samples = static_cast<int>(std::min<std::int64_t>(vectors, kMostSamples));
+  const AbsorbedAttentionParams& p = inputs.sets.front();
+  Inputs own;
+  LATENTD_ASSIGN_OR_RETURN(
+      void* scratch,
+      upload(own, nullptr, size(samples) * size(p.batch.max_pages * page_tokens_) * 4));
+  LATENTD_ASSIGN_OR_RETURN(void* errors, upload(own, nullptr, size(samples) * sizeof(double2)));
+  LATENTD_ASSIGN_OR_RETURN(void* count, upload(own, nullptr, sizeof(unsigned long long)));
+  context_.check(cudaMemsetAsync(inputs.out, 0xff, inputs.out_bytes, context_.stream()), "poison");
+  attention_.run(p);
+  context_.check(count_not_finite(context_.stream(), inputs.out, inputs.out_bytes / 2,
+                                  static_cast<unsigned long long*>(count)),
+                 "counting");
+  // An odd step meets every head.
+  const std::int64_t step = std::max<std::int64_t>(1, (vectors / samples - 1) | 1);
+  context_.check(compare(context_.stream(), p, samples, step, static_cast<float*>(scratch),
+                         static_cast<double2*>(errors)),
+                 "reference");
+  std::vector<double2> host(size(samples));
+  context_.check(cudaMemcpyAsync(host.data(), errors, host.size() * sizeof(double2),
+                                 cudaMemcpyDeviceToHost, context_.stream()),
+                 "reading errors");
+  context_.check(cudaMemcpyAsync(&result.not_finite, count, sizeof(result.not_finite),
+                                 cudaMemcpyDeviceToHost, context_.stream()),
+                 "reading errors");
+  LATENTD_RETURN_IF_ERROR(context_.synchronize());
+  double error = 0.0;
+  double norm = 0.0;
+  for (const double2& one : host) {
+    error += one.x;
+    norm += one.y;
+  }
+  result.relative_error = std::sqrt(error / norm);
+  return ok_status();
+}
+
+template <typename Body>
+Result<double> MlaBench::time(int launches, const Body& body) {
+  cudaStream_t stream = context_.stream();
+  cudaGraph_t graph = nullptr;
+  cudaGraphExec_t replay = nullptr;
+  context_.check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeRelaxed), "capture");
+  for (int i = 0; i < launches; ++i) body(i);
+  context_.check(cudaStreamEndCapture(stream, &graph), "capture");
+  context_.check(cudaGraphInstantiate(&replay, graph, 0), "instantiating");
+  cudaEvent_t begin = nullptr;
+  cudaEvent_t end = nullptr;
+  context_.check(cudaEventCreate(&begin), "event");
+  context_.check(cudaEventCreate(&end), "event");
+  float best = INFINITY;
+  for (int i = 0; i < kReplays + 2 && context_.ok(); ++i) {
+    context_.check(cudaEventRecord(begin, stream), "event");
+    context_.check(cudaGraphLaunch(replay, stream), "replay");
+    context_.check(cudaEventRecord(end, stream), "event");
+    LATENTD_RETURN_IF_ERROR(context_.synchronize());
+    float ms = 0.0F;
+    context_.check(cudaEventElapsedTime(&ms, begin, end), "event");
+    if (i >= 2) best = std::min(best, ms);
+  }
+  cudaEventDestroy(begin);
+  cudaEventDestroy(end);
+  if (replay != nullptr) cudaGraphExecDestroy(replay);
+  if (graph != nullptr) cudaGraphDestroy(graph);
+  if (!context_.ok()) return context_.status();
+  return 1000.0 * static_cast<double>(best) / launches;
+}
+
+Result<MlaResult> MlaBench::run(const MlaShape& shape) {
+  MlaResult result;
+  Inputs inputs;
+  LATENTD_RETURN_IF_ERROR(make_inputs(shape, inputs));
+  const PlanAttentionParams plan{inputs.sets.front().batch, inputs.sets.front().geometry,
+                                 page_tokens_, DType::kBF16};
+  attention_.plan(plan);
+  LATENTD_RETURN_IF_ERROR(check(shape, inputs, result));
+  const auto sets = static_cast<int>(inputs.sets.size());
+  const int launches = std::max(sets, 16) / sets * sets;
+  LATENTD_ASSIGN_OR_RETURN(
+      result.us, time(launches, [&](int i) { attention_.run(inputs.sets[size(i % sets)]); }));
+  LATENTD_ASSIGN_OR_RETURN(result.plan_us, time(16, [&](int) { attention_.plan(plan); }));
+  return result;
+}
+
+Result<double> MlaBench::read_rate() {
+  constexpr std::size_t kBytes = std::size_t{1} << 30U;
+  const std::size_t bytes = std::min(pool_->size(), kBytes);
+  int processors = 0;
+  context_.check(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, 0), "device");
+  LATENTD_ASSIGN_OR_RETURN(const double us, time(4, [&](int) {
+                             context_.check(
+                                 read_stream(context_.stream(), pool_->data(), bytes, processors),
+                                 "read stream");
+                           }));
+  return static_cast<double>(bytes) / us * 1e-6;
+}
+
+}  // namespace latentd::cuda::bench

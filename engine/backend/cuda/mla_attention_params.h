@@ -1,0 +1,48 @@
+// What the 512 + 64 attention kernel and its plan are launched with.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "base/dtype.h"
+#include "engine/backend/cuda/mla_plan.h"
+#include "engine/backend/op_params.h"
+
+namespace latentd::cuda {
+
+inline constexpr int kMlaLatent = 512;
+inline constexpr int kMlaRope = 64;
+inline constexpr int kMlaWidth = kMlaLatent + kMlaRope;
+
+// Whether the kernel computes this: sm_90, bf16 throughout, pages of 16, 32 or a multiple of 64
+// tokens, and addresses that the copy engine takes.
+constexpr bool mla_kernel_fits(const MlaGeometry& g, std::int32_t page_tokens, DType activation,
+                               DType cache) {
+  return g.kv_lora_rank == kMlaLatent && g.rope_dim == kMlaRope && g.num_heads >= 1 &&
+         g.num_heads <= 128 && activation == DType::kBF16 && cache == DType::kBF16 &&
+         (page_tokens == 16 || page_tokens == 32 || (page_tokens > 0 && page_tokens % 64 == 0));
+}
+
+struct MlaPlanParams {
+  const RowView* rows = nullptr;
+  std::int32_t num_rows = 0;
+  MlaDivision division;
+  MlaPrefix* prefix = nullptr;  // [num_rows + 1]
+  MlaShare* shares = nullptr;   // [division.shares]
+};
+
+// Partial results, [slots, group, 64] rows each; what they hold before a launch does not matter.
+struct MlaPartials {
+  float* sums = nullptr;  // [.., 512]: sum of exp2(score - highest) * latent
+  float2* runs = nullptr;
+  std::uint32_t* arrived = nullptr;  // [slots, group]: 0 between launches
+};
+
+struct MlaAttentionParams {
+  AbsorbedAttentionParams attention;
+  MlaDivision division;
+  const MlaShare* shares = nullptr;
+  MlaPartials partials;
+};
+
+}  // namespace latentd::cuda

@@ -1,0 +1,176 @@
+// How the 512 + 64 attention divides a step: every key of every query is met exactly once, whatever
+// the rows, and pieces of a unit know one another.
+#include "engine/backend/cuda/mla_plan.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <map>
+#include <random>
+#include <set>
+#include <utility>
+#include <vector>
+
+namespace latentd::cuda {
+namespace {
+
+constexpr unsigned kSeed = 20261130;
+
+std::size_t size(int value) { return static_cast<std::size_t>(value); }
+
+struct Division {
+  std::vector<MlaPrefix> prefix;
+  std::vector<std::vector<MlaPiece>> shares;
+};
+
+// As the plan kernel and the CTAs do it.
+Division divide(const std::vector<RowView>& rows, const MlaDivision& d) {
+  Division result;
+  MlaPrefix sum;
+  for (const RowView& row : rows) {
+    result.prefix.push_back(sum);
+    for (int unit = 0; unit < mla_units(row, d); ++unit) {
+      const MlaPrefix one = mla_cost(row, d, unit);
+      sum.cost += one.cost;
+      sum.slots += one.slots;
+    }
+  }
+  result.prefix.push_back(sum);
+  const auto num_rows = static_cast<int>(rows.size());
+  for (int share = 0; share < d.shares; ++share) {
+    MlaWalk walk(mla_share(rows.data(), result.prefix.data(), num_rows, d, share), rows.data(),
+                 num_rows, d, share);
+    std::vector<MlaPiece> pieces;
+    MlaPiece piece;
+    while (walk.next(piece)) pieces.push_back(piece);
+    result.shares.push_back(std::move(pieces));
+  }
+  return result;
+}
+
+using Unit = std::pair<int, int>;  // first token of the row, unit
+
+std::map<Unit, std::vector<MlaPiece>> by_unit(const Division& division) {
+  std::map<Unit, std::vector<MlaPiece>> units;
+  for (const auto& share : division.shares) {
+    for (const MlaPiece& piece : share) {
+      units[{piece.view.first_token, piece.unit}].push_back(piece);
+    }
+  }
+  return units;
+}
+
+// Key tiles of all units are met once and in order, and slots of cut units are their own.
+void expect_complete(const std::vector<RowView>& rows, const MlaDivision& d) {
+  const Division division = divide(rows, d);
+  const auto units = by_unit(division);
+  std::set<int> slots;
+  std::size_t expected = 0;
+  for (const RowView& row : rows) {
+    for (int unit = 0; unit < mla_units(row, d); ++unit, ++expected) {
+      const auto found = units.find({row.first_token, unit});
+      ASSERT_NE(found, units.end()) << "row at token " << row.first_token << ", unit " << unit;
+      const std::vector<MlaPiece>& pieces = found->second;
+      int next = 0;
+      for (std::size_t i = 0; i < pieces.size(); ++i) {
+        ASSERT_EQ(pieces[i].first_tile, next);
+        ASSERT_GT(pieces[i].last_tile, next);
+        ASSERT_EQ(pieces[i].index, static_cast<int>(i));
+        ASSERT_EQ(pieces[i].count, static_cast<int>(pieces.size()));
+        ASSERT_EQ(pieces[i].first_slot, pieces[0].first_slot);
+        ASSERT_LE(pieces[i].context, row.start + row.count);
+        next = pieces[i].last_tile;
+        if (pieces.size() == 1) continue;
+        const int slot = mla_slot(pieces[i], d, pieces[i].index);
+        ASSERT_TRUE(slots.insert(slot).second) << "slot " << slot << " is used twice";
+        ASSERT_GE(slot, 0);
+        ASSERT_LT(slot, mla_slots(d, static_cast<std::int64_t>(rows.size())));
+      }
+      ASSERT_EQ(next, mla_key_tiles(row, d, unit));
+    }
+    if (row.count > 0) {
+      ASSERT_EQ(mla_context(row, d, mla_units(row, d) - 1), row.start + row.count);
+    }
+  }
+  ASSERT_EQ(units.size(), expected);
+}
+
+std::vector<RowView> random_rows(std::mt19937& random) {
+  std::vector<RowView> rows(random() % 40);
+  int token = 0;
+  for (RowView& row : rows) {
+    row.first_token = token;
+    const unsigned kind = random() % 8;
+    row.count = kind == 0 ? 0 : kind < 6 ? 1 : kind == 6 ? 2 : 1 + static_cast<int>(random() % 300);
+    row.start = static_cast<int>(random() % (random() % 10 == 0 ? 131072 : 700));
+    token += row.count;
+  }
+  return rows;
+}
+
+TEST(MlaPlan, MeetsEveryKeyTileOfEveryUnitOnce) {
+  std::mt19937 random(kSeed);
+  for (int trial = 0; trial < 1500; ++trial) {
+    const std::vector<RowView> rows = random_rows(random);
+    MlaDivision d;
+    d.heads = 1 + static_cast<int>(random() % 128);
+    d.group = 1 + static_cast<int>(random() % 2);
+    d.shares = (1 + static_cast<int>(random() % 132) + d.group - 1) / d.group;
+    d.least = 1 + static_cast<int>(random() % 8);
+    d.invariant = static_cast<int>(random() % 2);
+    SCOPED_TRACE("trial " + std::to_string(trial) + ", seed " + std::to_string(kSeed));
+    expect_complete(rows, d);
+    if (HasFatalFailure()) return;
+  }
+}
+
+TEST(MlaPlan, SharesAreEvenUpToOneKeyTile) {
+  MlaDivision d;
+  d.heads = 16;
+  d.shares = 132;
+  std::vector<RowView> rows;
+  for (int i = 0; i < 65; ++i) rows.push_back({i, i, 1, i == 7 ? 131071 : 499});
+  const Division division = divide(rows, d);
+  const int length = mla_share_length(division.prefix.back().cost, d);
+  for (const auto& share : division.shares) {
+    int tiles = 0;
+    for (const MlaPiece& piece : share) tiles += piece.last_tile - piece.first_tile;
+    EXPECT_LE(tiles, length);
+  }
+  EXPECT_LE(length, (2048 + 64 * 8 + 65) / 132 + 1);
+}
+
+TEST(MlaPlan, SmallWorkTakesFewShares) {
+  MlaDivision d;
+  d.heads = 16;
+  d.shares = 132;
+  const Division division = divide({{0, 0, 1, 63}}, d);
+  EXPECT_EQ(std::count_if(division.shares.begin(), division.shares.end(),
+                          [](const auto& share) { return !share.empty(); }),
+            1);
+}
+
+TEST(MlaPlan, InvariantPiecesDependOnNothingButTheirRow) {
+  std::mt19937 random(kSeed);
+  for (int trial = 0; trial < 300; ++trial) {
+    MlaDivision d;
+    d.heads = 1 + static_cast<int>(random() % 128);
+    d.group = d.heads > kMlaTileRows ? 2 : 1;
+    d.shares = 132 / d.group;
+    d.invariant = 1;
+    const std::vector<RowView> rows = random_rows(random);
+    for (const auto& [unit, pieces] : by_unit(divide(rows, d))) {
+      RowView row = pieces.front().view;
+      row.first_token = 0;
+      const auto alone = by_unit(divide({row}, d)).at({0, unit.second});
+      ASSERT_EQ(alone.size(), pieces.size()) << "trial " << trial << ", seed " << kSeed;
+      for (std::size_t i = 0; i < pieces.size(); ++i) {
+        ASSERT_EQ(alone[i].first_tile, pieces[i].first_tile);
+        ASSERT_EQ(alone[i].last_tile, pieces[i].last_tile);
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace latentd::cuda
