@@ -130,6 +130,157 @@ TEST_P(AttentionOps, AbsorbedAttentionSeesExactlyThePositionsUpToItsOwn) {
   }
 }
 
+// Absorbed attention over a step of several rows: the outputs, and what they should be for every
+// `stride`th query vector.
+struct AbsorbedResult {
+  std::vector<double> actual;
+  std::vector<double> expected;
+  std::vector<float> all;
+};
+
+template <typename Visible>
+AbsorbedResult absorbed_result(Device& device, const MlaGeometry& g, const BatchView& batch,
+                               const CacheView& cache, const std::vector<float>& q, int stride,
+                               const Visible& visible) {
+  const std::size_t vectors = size(batch.num_tokens * g.num_heads);
+  const std::size_t width = size(g.latent_dim());
+  const std::size_t out_width = size(g.kv_lora_rank);
+  void* out = device.empty_activations(vectors * out_width);
+  device->plan_attention({batch, g, cache.page_tokens, cache.dtype});
+  device->absorbed_attention({batch, cache, g, device.activations(q), out});
+  AbsorbedResult result;
+  result.all = device.read_activations(out, vectors * out_width);
+  const auto seen = device.as_seen(q);
+  for (std::size_t i = 0; i < vectors; i += size(stride)) {
+    const auto rows = visible(static_cast<int>(i) / g.num_heads);
+    if (rows.empty()) continue;
+    const auto one = attend_latents(g, std::span(seen).subspan(i * width, width), rows);
+    result.expected.insert(result.expected.end(), one.begin(), one.end());
+    for (std::size_t c = 0; c < out_width; ++c) {
+      result.actual.push_back(static_cast<double>(result.all[i * out_width + c]));
+    }
+  }
+  return result;
+}
+
+// The geometry that a device may have a kernel of its own for. Long contexts and many heads where
+// the device is fast, and one dtype of weights, which take no part here.
+TEST_P(AttentionOps, AbsorbedAttentionAt512And64) {
+  Device device(*GetParam().backend);
+  const bool gpu = device->name() == "cuda";
+  if (GetParam().weights != GetParam().cache) GTEST_SKIP() << "weights take no part";
+  struct Work {
+    StepRow row;
+    int page_tokens;
+    bool quick;
+  };
+  const std::vector<Work> works = {
+      {{0, 0, 1}, 64, true},     {{0, 1, 1}, 32, false},    {{0, 62, 2}, 16, true},
+      {{0, 63, 1}, 64, false},   {{0, 64, 1}, 64, false},   {{0, 65, 4}, 32, true},
+      {{0, 1000, 1}, 16, false}, {{0, 1000, 3}, 64, false}, {{0, 30, 70}, 64, false},
+      {{0, 8190, 1}, 64, false}, {{0, 8189, 2}, 16, false}, {{0, 900, 200}, 128, false}};
+  const std::vector<int> few = {1, 20};
+  const std::vector<int> many = {1, 16, 20, 40, 64, 128};
+  for (const int heads : gpu ? many : few) {
+    const MlaGeometry g = geometry(heads, 512, 64, 128, 128);
+    for (const Work& work : works) {
+      if (!gpu && !work.quick) continue;
+      SCOPED_TRACE(describe(g, work.row) + ", pages of " + std::to_string(work.page_tokens));
+      const Step step(device, random_, g, GetParam().cache, {work.row}, work.page_tokens);
+      const int vectors = work.row.count * heads;
+      const auto q = random_values(random_, size(vectors) * size(g.latent_dim()), 0.3F);
+      const std::int64_t pairs = std::int64_t{vectors} * (work.row.start + work.row.count);
+      // Odd, so that all heads are met.
+      const int stride = static_cast<int>(pairs / 20000) | 1;
+      const AbsorbedResult result =
+          absorbed_result(device, g, step.batch, step.cache.view(), q, stride,
+                          [&](int token) { return step.visible(g, 0, token); });
+      EXPECT_LT(oracle::relative_error(result.actual, result.expected), device.tolerance());
+      EXPECT_TRUE(std::all_of(result.all.begin(), result.all.end(),
+                              [](float value) { return std::isfinite(value); }));
+    }
+  }
+}
+
+TEST_P(AttentionOps, AbsorbedAttentionMixesLongAndShortRows) {
+  Device device(*GetParam().backend);
+  if (GetParam().weights != GetParam().cache) GTEST_SKIP() << "weights take no part";
+  const bool gpu = device->name() == "cuda";
+  const MlaGeometry g = geometry(gpu ? 16 : 2, 512, 64, 128, 128);
+  std::vector<StepRow> rows;
+  for (int i = 0; i < (gpu ? 65 : 9); ++i) {
+    const int length = i == 5 ? (gpu ? 8191 : 1500) : i * 37 % 500;
+    rows.push_back({i, length, i % 4 == 3 ? 3 : 1});
+  }
+  rows.push_back({static_cast<int>(rows.size()), 100, gpu ? 90 : 9});
+  const Step step(device, random_, g, GetParam().cache, rows);
+  std::vector<std::pair<std::size_t, int>> owners;
+  for (std::size_t r = 0; r < rows.size(); ++r) {
+    for (int i = 0; i < rows[r].count; ++i) owners.emplace_back(r, i);
+  }
+  const auto q = random_values(
+      random_, size(step.batch.num_tokens * g.num_heads) * size(g.latent_dim()), 0.3F);
+  const AbsorbedResult result =
+      absorbed_result(device, g, step.batch, step.cache.view(), q, gpu ? 5 : 1, [&](int token) {
+        const auto [r, i] = owners[size(token)];
+        return step.visible(g, r, i);
+      });
+  EXPECT_LT(oracle::relative_error(result.actual, result.expected), device.tolerance());
+}
+
+// A step as a captured graph sees it: rows without tokens and tokens without rows behind the real
+// ones.
+BatchView padded(Device& device, const BatchView& batch, int rows, int tokens) {
+  std::vector<RowView> views = device.read(batch.rows, size(batch.num_rows));
+  std::vector<std::int32_t> positions = device.read(batch.positions, size(batch.num_tokens));
+  std::vector<std::int32_t> slots = device.read(batch.token_slots, size(batch.num_tokens));
+  views.resize(views.size() + size(rows));
+  positions.resize(positions.size() + size(tokens));
+  slots.resize(slots.size() + size(tokens), -1);
+  BatchView result = batch;
+  result.num_rows += rows;
+  result.num_tokens += tokens;
+  result.rows = device.array(views);
+  result.positions = device.array(positions);
+  result.token_slots = device.array(slots);
+  return result;
+}
+
+TEST_P(AttentionOps, PaddingChangesNoBitAndLeavesTheCacheAlone) {
+  Device device(*GetParam().backend);
+  for (const MlaGeometry& g : {geometry(4, 512, 64, 16, 16), geometry(3, 40, 8, 12, 8)}) {
+    SCOPED_TRACE(describe(g, {}));
+    const Step step(device, random_, g, GetParam().cache,
+                    {{1, 62, 2}, {0, 0, 1}, {2, 300, 1}, {3, 700, 1}});
+    const int real = step.batch.num_tokens;
+    const BatchView batch = padded(device, step.batch, 7, 8);
+    const std::size_t heads = size(batch.num_tokens * g.num_heads);
+    const auto q = random_values(random_, heads * size(g.qk_dim()));
+    const auto absorbed = random_values(random_, heads * size(g.latent_dim()), 0.3F);
+    const auto kv_a = random_values(random_, size(batch.num_tokens * g.latent_dim()));
+    const std::vector<float> rotation(size(800 * g.rope_dim / 2), 0.6F);
+    const Tensor norm = device.tensor(random_values(random_, size(g.kv_lora_rank)),
+                                      GetParam().weights, {g.kv_lora_rank});
+    std::vector<std::vector<std::byte>> pools;
+    std::vector<std::vector<float>> outs;
+    for (const BatchView& one : {step.batch, batch}) {
+      PagedCache cache = step.cache;
+      cache.flush();
+      device->rope_append({one, cache.view(), g, device.activations(q), device.activations(kv_a),
+                           norm.device, device.array(rotation), device.array(rotation)});
+      void* out = device.empty_activations(heads * size(g.kv_lora_rank));
+      device->plan_attention({one, g, cache.view().page_tokens, GetParam().cache});
+      device->absorbed_attention({one, cache.view(), g, device.activations(absorbed), out});
+      pools.push_back(cache.device_pool());
+      outs.push_back(device.read_activations(out, size(real * g.num_heads * g.kv_lora_rank)));
+      const auto all = device.read_activations(out, heads * size(g.kv_lora_rank));
+      EXPECT_TRUE(std::all_of(all.begin(), all.end(), [](float x) { return std::isfinite(x); }));
+    }
+    EXPECT_EQ(pools[0], pools[1]);
+    EXPECT_EQ(outs[0], outs[1]);
+  }
+}
+
 // Both forms of a whole step against the oracle, which is neither.
 void expect_forms_agree(Device& device, std::mt19937_64& random, const MlaGeometry& g,
                         const BatchView& batch, const CacheView& cache, DType weights,

@@ -89,6 +89,10 @@ std::vector<double> PagedCache::device_row(int slot, int position) {
   return values;
 }
 
+std::vector<std::byte> PagedCache::device_pool() {
+  return device_.read(static_cast<const std::byte*>(device_pool_), pool_.size());
+}
+
 BatchView make_batch(Device& device, const PagedCache& cache, const std::vector<StepRow>& rows,
                      const std::vector<TokenId>& tokens) {
   std::vector<std::int32_t> positions;

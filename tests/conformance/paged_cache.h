@@ -31,6 +31,9 @@ class PagedCache {
   // The row as the device holds it now.
   std::vector<double> device_row(int slot, int position);
 
+  // The whole pool as the device holds it now.
+  std::vector<std::byte> device_pool();
+
   const std::int32_t* page_table() const { return device_table_; }
   int max_pages() const { return max_pages_; }
   int num_slots() const { return num_slots_; }
