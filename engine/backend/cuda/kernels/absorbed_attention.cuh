@@ -125,7 +125,8 @@ __global__ void __launch_bounds__(kAttentionThreads)
   }
 
   __syncthreads();
-  if (warp < kHeads && threadIdx.x % kWarp == 0) tile.keep[warp] = run.sum > 0.0F ? 1.0F / run.sum : 0.0F;
+  if (warp < kHeads && threadIdx.x % kWarp == 0)
+    tile.keep[warp] = run.sum > 0.0F ? 1.0F / run.sum : 0.0F;
   __syncthreads();
   const Elements out{p.out, activation};
   for (int i = threadIdx.x; i < kHeads * g.kv_lora_rank; i += kAttentionThreads) {
