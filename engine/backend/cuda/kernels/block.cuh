@@ -42,16 +42,23 @@ __device__ T block_reduce(T value, Op op, T* shared) {
   return result;
 }
 
+// The sum over this lane and those before it.
+template <typename T>
+__device__ T warp_inclusive_sum(T value) {
+  const int lane = threadIdx.x % kWarp;
+  for (int offset = 1; offset < kWarp; offset *= 2) {
+    const T before = __shfl_up_sync(kAllLanes, value, offset);
+    if (lane >= offset) value += before;
+  }
+  return value;
+}
+
 // The sum over the threads before this one; `total` receives the sum over all.
 template <typename T>
 __device__ T block_exclusive_sum(T value, T* shared, T& total) {
   const int lane = threadIdx.x % kWarp;
   const int warps = blockDim.x / kWarp;
-  T inclusive = value;
-  for (int offset = 1; offset < kWarp; offset *= 2) {
-    const T before = __shfl_up_sync(kAllLanes, inclusive, offset);
-    if (lane >= offset) inclusive += before;
-  }
+  const T inclusive = warp_inclusive_sum(value);
   if (lane == kWarp - 1) shared[threadIdx.x / kWarp] = inclusive;
   __syncthreads();
   T before_warp = 0;

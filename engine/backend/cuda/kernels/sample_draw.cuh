@@ -133,29 +133,64 @@ __device__ inline Threshold select_weights(const WeightRow& weights, const Aim& 
   return threshold;
 }
 
-// The part of the vocabulary that one thread walks, in ascending order over the threads.
+// The part of the vocabulary that one warp walks, in ascending order over the warps: 32 tokens at a
+// time, one a lane.
 struct Segment {
   __device__ explicit Segment(int vocab) {
-    const int length = (vocab + kSampleThreads - 1) / kSampleThreads;
-    first = min(vocab, static_cast<int>(threadIdx.x) * length);
+    constexpr int kWarps = kSampleThreads / kWarp;
+    const int tiles = (vocab + kSampleThreads - 1) / kSampleThreads;
+    const int length = tiles * kWarp;
+    static_assert(kWarps * kWarp == kSampleThreads);
+    first = min(vocab, static_cast<int>(threadIdx.x) / kWarp * length);
     end = min(vocab, first + length);
   }
   int first;
   int end;
 };
 
-// Calls body(token, mass) for the tokens of the segment that may be drawn; body returns whether to
-// go on. `rank` counts the tokens before the segment whose weight equals the threshold.
+constexpr int kTilesAhead = 4;  // loads in flight of a lane
+
+// Calls body(token, mass) for the tiles of the segment, on all lanes of its warp: each lane has a
+// token and its mass, which is 0 when it may not be drawn. body returns, for all lanes alike,
+// whether to go on. `rank` counts the tokens before the segment whose weight equals the threshold.
 template <typename Body>
-__device__ void for_each_kept(const WeightRow& weights, const Segment& segment,
+__device__ void for_each_tile(const WeightRow& weights, const Segment& segment,
                               const Threshold& threshold, float min_p, int rank, const Body& body) {
-  for (int t = segment.first; t < segment.end; ++t) {
-    const float weight = weights[t];
-    const unsigned bits = __float_as_uint(weight);
-    if (bits < threshold.bits || weight < min_p) continue;
-    if (bits == threshold.bits && rank++ >= threshold.equals) continue;
-    if (!body(t, mass_of(weight))) return;
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  const unsigned lanes_before = (1U << lane) - 1;
+  for (int base = segment.first; base < segment.end; base += kTilesAhead * kWarp) {
+    float ahead[kTilesAhead];
+#pragma unroll
+    for (int i = 0; i < kTilesAhead; ++i) {
+      const int t = base + i * kWarp + lane;
+      ahead[i] = t < segment.end ? weights[t] : -1.0F;
+    }
+#pragma unroll
+    for (int i = 0; i < kTilesAhead; ++i) {
+      const float weight = ahead[i];
+      const unsigned bits = __float_as_uint(weight);
+      const bool exists = weight >= 0.0F;
+      const unsigned equals = __ballot_sync(kAllLanes, exists && bits == threshold.bits);
+      const bool beyond =
+          bits == threshold.bits && rank + __popc(equals & lanes_before) >= threshold.equals;
+      rank += __popc(equals);
+      const bool kept = exists && bits >= threshold.bits && weight >= min_p && !beyond;
+      if (!body(base + i * kWarp + lane, kept ? mass_of(weight) : 0)) return;
+    }
   }
+}
+
+// Tokens before the warp's segment whose weight equals the threshold.
+__device__ inline int rank_of_segment(const WeightRow& weights, const Segment& segment,
+                                      const Threshold& threshold, DrawStorage& s) {
+  if (threshold.bits == 0) return 0;  // nothing is limited: the same for all threads
+  int equals = 0;
+  for (int t = segment.first + static_cast<int>(threadIdx.x) % kWarp; t < segment.end; t += kWarp) {
+    equals += __float_as_uint(weights[t]) == threshold.bits ? 1 : 0;
+  }
+  int all = 0;
+  const int before = block_exclusive_sum(equals, s.ranks, all);
+  return __shfl_sync(kAllLanes, before, 0);
 }
 
 __device__ inline Threshold limits(const WeightRow& weights, const SampleRow& row, DrawStorage& s) {
@@ -184,36 +219,33 @@ __device__ inline TokenId draw_token(const WeightRow& weights, const SampleRow& 
   // The heaviest weighs 1, so that something is left whatever min_p says.
   const float min_p = fminf(row.min_p, 1.0F);
   const Segment segment(weights.vocab);
-  int equals = 0;
-  for (int t = segment.first; t < segment.end; ++t) {
-    equals += __float_as_uint(weights[t]) == threshold.bits ? 1 : 0;
-  }
-  int all_equals = 0;
-  const int rank = block_exclusive_sum(equals, s.ranks, all_equals);
-
+  const int rank = rank_of_segment(weights, segment, threshold, s);
   Mass mine = 0;
-  TokenId last = -1;
-  for_each_kept(weights, segment, threshold, min_p, rank, [&](int t, Mass mass) {
+  for_each_tile(weights, segment, threshold, min_p, rank, [&](int /*token*/, Mass mass) {
     mine += mass;
-    if (mass > 0) last = t;
     return true;
   });
   Mass total = 0;
-  const Mass before = block_exclusive_sum(mine, s.sums, total);
+  Mass sum = __shfl_sync(kAllLanes, block_exclusive_sum(mine, s.sums, total), 0);
+  const Mass of_warp = warp_reduce(mine, Sum{});
   const auto target =
       static_cast<Mass>(sampling_uniform(row.seed, row.position) * static_cast<double>(total));
-  // Exactly one thread owns the target; rounding up to the total would leave it to nobody.
+  // Exactly one warp owns the target; rounding up to the total would leave it to nobody.
   const Mass aim = target < total ? target : total - 1;
-  if (before <= aim && aim < before + mine) {
-    Mass sum = before;
-    TokenId token = last;
-    for_each_kept(weights, segment, threshold, min_p, rank, [&](int t, Mass mass) {
-      sum += mass;
-      if (sum <= aim) return true;
-      token = t;
+  if (sum <= aim && aim < sum + of_warp) {
+    for_each_tile(weights, segment, threshold, min_p, rank, [&](int token, Mass mass) {
+      const Mass of_tile = warp_reduce(mass, Sum{});
+      if (sum + of_tile <= aim) {
+        sum += of_tile;
+        return true;
+      }
+      const Mass up_to_me = sum + warp_inclusive_sum(mass);
+      const unsigned passed = __ballot_sync(kAllLanes, up_to_me > aim);
+      if (static_cast<int>(threadIdx.x) % kWarp == __ffs(static_cast<int>(passed)) - 1) {
+        s.token = token;
+      }
       return false;
     });
-    s.token = token;
   }
   __syncthreads();
   return s.token;
