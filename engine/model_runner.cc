@@ -60,6 +60,7 @@ BatchView ModelRunner::State::batch_view(const StepBuffers& step) const {
   batch.positions = step.positions.device();
   batch.token_slots = step.token_slots.device();
   batch.rows = step.rows.device();
+  batch.host_rows = step.rows.host().data();
   batch.page_table = pointer<std::int32_t>(memory.page_table);
   batch.max_pages = max_pages;
   return batch;

@@ -38,6 +38,7 @@ void Backend::attention_block(const AttentionBlockParams& p) {
   if (p.absorbed_rows < p.batch.num_rows) {
     BatchView expanded = p.batch;
     expanded.rows += p.absorbed_rows;
+    if (expanded.host_rows != nullptr) expanded.host_rows += p.absorbed_rows;
     expanded.num_rows -= p.absorbed_rows;
     expanded_attention({expanded, p.cache, g, s.q, w.kv_b, s.heads});
   }

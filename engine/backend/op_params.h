@@ -62,6 +62,9 @@ struct BatchView {
   const std::int32_t* positions = nullptr;    // [T]
   const std::int32_t* token_slots = nullptr;  // [T]
   const RowView* rows = nullptr;              // [R]
+  // The same rows in host memory, for work that the host divides; valid while an operation is
+  // called, and not kept. May be null; nothing that a captured graph replays may depend on it.
+  const RowView* host_rows = nullptr;  // [R]
   const std::int32_t* page_table =
       nullptr;                 // [slots, max_pages]; entries past a sequence's end are undefined
   std::int32_t max_pages = 0;  // row stride of page_table

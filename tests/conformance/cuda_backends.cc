@@ -12,7 +12,8 @@ BackendUnderTest cuda(std::string name, DType activation, bool batch_invariant) 
             return make_cuda_backend(
                 {.device = 0, .activation = activation, .batch_invariant = batch_invariant});
           },
-          batch_invariant};
+          batch_invariant,
+          /*large=*/!batch_invariant};
 }
 
 [[maybe_unused]] const bool kNeedsCuda = test::skip_without_cuda();

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <cstring>
 #include <functional>
 #include <memory>
 #include <ostream>
@@ -26,6 +27,8 @@ struct BackendUnderTest {
   std::function<Result<std::unique_ptr<Backend>>(int threads)> make;
   // A row's bits do not depend on what shares its step (DESIGN rule 4).
   bool batch_invariant = false;
+  // Computes the sizes of real models in no time; the other backends run the same cases smaller.
+  bool large = false;
 };
 
 const std::vector<BackendUnderTest>& backends();
@@ -74,6 +77,13 @@ class Device {
   template <typename T>
   T* array(const std::vector<T>& values) {
     return array(std::span<const T>(values));
+  }
+  // A copy in host memory that lives as long as the device.
+  template <typename T>
+  const T* host_array(const std::vector<T>& values) {
+    host_.push_back(std::make_unique<std::byte[]>(values.size() * sizeof(T)));
+    std::memcpy(host_.back().get(), values.data(), values.size() * sizeof(T));
+    return reinterpret_cast<const T*>(host_.back().get());
   }
   template <typename T>
   std::vector<T> read(const T* device, std::size_t count) {

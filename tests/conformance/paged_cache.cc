@@ -112,6 +112,7 @@ BatchView make_batch(Device& device, const PagedCache& cache, const std::vector<
   batch.positions = device.array(positions);
   batch.token_slots = device.array(slots);
   batch.rows = device.array(views);
+  batch.host_rows = device.host_array(views);
   batch.page_table = cache.page_table();
   batch.max_pages = cache.max_pages();
   return batch;

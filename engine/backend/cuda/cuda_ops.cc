@@ -53,6 +53,7 @@ CudaOps::CudaOps(CudaContext& context, std::unique_ptr<Blas> blas, DType activat
       activation_(activation),
       absorbed_attention_(context, activation, /*batch_invariant=*/blas_ == nullptr),
       expert_tables_(context),
+      expanded_(context),
       absorbed_(context),
       latent_(context),
       heads_(context),
@@ -65,6 +66,7 @@ void CudaOps::reserve(const ReserveParams& p) {
   const ModelConfig& c = *p.config;
   absorbed_attention_.reserve(p);
   processed_.take<float>(elements(p.max_logit_rows, c.vocab_size));
+  if (blas_ != nullptr) expanded_.reserve(p, activation_);
   if (c.moe.num_experts == 0) return;
   const std::int32_t tokens = std::min(kMostExpertTokens, p.max_tokens);
   const std::int64_t entries = std::int64_t{tokens} * c.moe.experts_per_token;
@@ -155,10 +157,10 @@ void CudaOps::project_value(const ProjectValueParams& p) {
   multiply(product, "project_value");
 }
 
-// The absorbed form of the same function: more arithmetic on long prompts, no memory for keys and
-// values. Which tokens the rows hold is known to the device alone: products cover all tokens of the
+// Where keys and values are not expanded, the absorbed form of the same function: more arithmetic. Which tokens the rows hold is known to the device alone: products cover all tokens of the
 // step, attention and the copy into `out` those of the rows.
 void CudaOps::expanded_attention(const ExpandedAttentionParams& p) {
+  if (!context_.ok() || (blas_ != nullptr && expanded_.run(p, activation_, *blas_))) return;
   const MlaGeometry& g = p.geometry;
   const std::int64_t rows = std::int64_t{p.batch.num_tokens} * g.num_heads;
   void* absorbed = absorbed_.take_bytes(elements(rows, g.latent_dim()) * dtype_size(activation_));

@@ -13,6 +13,7 @@
 #include "engine/backend/cuda/blas.h"
 #include "engine/backend/cuda/cuda_context.h"
 #include "engine/backend/cuda/cuda_memory.h"
+#include "engine/backend/cuda/expanded_attention.h"
 #include "engine/backend/cuda/expert_tables.h"
 #include "engine/backend/op_params.h"
 
@@ -55,7 +56,8 @@ class CudaOps {
   DType activation_;
   AbsorbedAttention absorbed_attention_;
   ExpertTables expert_tables_;
-  Scratch absorbed_;   // queries of expanded_attention
+  ExpandedAttention expanded_;
+  Scratch absorbed_;   // queries of expanded_attention in the absorbed form
   Scratch latent_;     // its weighted latents
   Scratch heads_;      // its results, of all tokens of the step
   Scratch given_;      // of experts

@@ -1,0 +1,131 @@
+#include "engine/backend/cuda/expanded_attention.h"
+
+#include <algorithm>
+#include <span>
+
+#include "engine/backend/cuda/launch.h"
+#include "engine/backend/cuda/product.h"
+#include "engine/model/model_config.h"
+
+namespace latentd::cuda {
+namespace {
+
+std::size_t bytes_of(std::int64_t rows, std::int64_t width, std::size_t element) {
+  return static_cast<std::size_t>(rows * width) * element;
+}
+
+// kv[j, h] = kv_b(h) latent_j, keys and values of all heads at once.
+Product expansion(const ExpandedStep& step, const ExpandedPass& pass, const TensorView& kv_b) {
+  const MlaGeometry& g = step.geometry;
+  Product product;
+  product.x = step.latents;
+  product.w = kv_b.data;
+  product.out = step.kv;
+  product.x_dtype = DType::kBF16;
+  product.w_dtype = kv_b.dtype;
+  product.out_dtype = DType::kBF16;
+  product.rows = pass.num_keys;
+  product.columns = g.num_heads * (g.nope_dim + g.v_dim);
+  product.inner = g.kv_lora_rank;
+  product.x_row_stride = g.latent_dim();
+  product.w_row_stride = g.kv_lora_rank;
+  product.out_row_stride = product.columns;
+  return product;
+}
+
+MlaGeometry geometry_of(const ModelConfig& c) {
+  MlaGeometry g;
+  g.num_heads = c.num_heads;
+  g.kv_lora_rank = c.kv_lora_rank;
+  g.nope_dim = c.qk_nope_head_dim;
+  g.rope_dim = c.qk_rope_head_dim;
+  g.v_dim = c.v_head_dim;
+  return g;
+}
+
+}  // namespace
+
+ExpandedAttention::ExpandedAttention(CudaContext& context)
+    : context_(context), latents_(context), kv_(context), state_(context) {
+  int device = 0;
+  int major = 0;
+  if (context.check(cudaGetDevice(&device), "reading a CUDA attribute") &&
+      context.check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device),
+                    "reading a CUDA attribute")) {
+    hopper_ = major == 9;
+  }
+}
+
+bool ExpandedAttention::computes(const MlaGeometry& g, DType activation, DType cache,
+                                 DType weights) const {
+  return activation == DType::kBF16 && cache == DType::kBF16 && weights == DType::kBF16 &&
+         g.kv_lora_rank % 8 == 0 && has_expanded_kernel(g, context_.shared_bytes_of_block());
+}
+
+void ExpandedAttention::reserve(const ReserveParams& p, DType activation) {
+  const MlaGeometry g = geometry_of(*p.config);
+  const DType weights =
+      p.weights->layers.empty() ? activation : p.weights->layers.front().attention.kv_b.dtype;
+  if (!computes(g, activation, p.cache_dtype, weights)) return;
+  const std::int32_t most = pass_keys(g.num_heads, g.nope_dim, g.v_dim);
+  const bool cut = p.max_positions > most;
+  ExpandedStep step;
+  take_scratch(g, most, cut ? round_up(p.max_tokens, kExpandedQueries) / kExpandedQueries : 0,
+               step);
+}
+
+bool ExpandedAttention::take_scratch(const MlaGeometry& g, std::int32_t keys,
+                                     std::int32_t carried_tiles, ExpandedStep& step) {
+  constexpr std::size_t kElement = 2;
+  step.latents = latents_.take_bytes(bytes_of(keys, g.latent_dim(), kElement));
+  step.kv =
+      kv_.take_bytes(bytes_of(keys, std::int64_t{g.num_heads} * (g.nope_dim + g.v_dim), kElement));
+  if (carried_tiles > 0) {
+    step.state = state_.take<float>(
+        bytes_of(carried_tiles, std::int64_t{g.num_heads} * state_floats(g.v_dim), 1));
+  }
+  return step.latents != nullptr && step.kv != nullptr &&
+         (carried_tiles == 0 || step.state != nullptr);
+}
+
+void ExpandedAttention::run_pass(const ExpandedStep& step, const ExpandedPass& pass,
+                                 const TensorView& kv_b, Blas& blas) {
+  if (!context_.check(launch_gather_latents(context_.stream(), step, pass), "gathering latents")) {
+    return;
+  }
+  const Product product = expansion(step, pass, kv_b);
+  if (!blas.multiply(product)) {
+    context_.check(launch_product(context_.stream(), product), "expanding latents");
+  }
+  if (!context_.ok()) return;
+  context_.check(launch_expanded_attention(context_.stream(), step, pass), "expanded_attention");
+}
+
+bool ExpandedAttention::run(const ExpandedAttentionParams& p, DType activation, Blas& blas) {
+  const MlaGeometry& g = p.geometry;
+  if (p.batch.host_rows == nullptr || !computes(g, activation, p.cache.dtype, p.kv_b.dtype)) {
+    return false;
+  }
+  const std::span rows(p.batch.host_rows, static_cast<std::size_t>(p.batch.num_rows));
+  const std::int32_t most = pass_keys(g.num_heads, g.nope_dim, g.v_dim);
+  ExpandedStep step;
+  step.batch = p.batch;
+  step.cache = p.cache;
+  step.geometry = g;
+  step.q = p.q;
+  step.out = p.out;
+  step.hopper = hopper_;
+  ExpandedCursor cursor;
+  ExpandedPass pass;
+  while (context_.ok() && next_pass(rows, most, cursor, pass)) {
+    const ExpandedSegment& last = pass.segments[pass.num_segments - 1];
+    const ExpandedSegment& first = pass.segments[0];
+    std::int32_t carried = first.first_key > 0 ? first.num_tiles() : 0;
+    if (last.end_key() < last.start + last.count) carried = std::max(carried, last.num_tiles());
+    if (!take_scratch(g, pass.num_keys, carried, step)) break;
+    run_pass(step, pass, p.kv_b, blas);
+  }
+  return true;
+}
+
+}  // namespace latentd::cuda
