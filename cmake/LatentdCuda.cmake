@@ -5,6 +5,8 @@
 set(LATENTD_CUDA_ARCHITECTURES "90a" CACHE STRING
     "GPU architectures of the kernels: 90a (H100, H200), 80, 89; several separated by ;")
 
+option(LATENTD_CUDNN "bench_prefill_attention measures cuDNN beside our own kernel" OFF)
+
 set(LATENTD_WITH_CUDA OFF)
 if(NOT LATENTD_CUDA STREQUAL "OFF")
   find_program(LATENTD_NVCC nvcc HINTS ENV CUDACXX ENV CUDA_PATH /usr/local/cuda PATH_SUFFIXES bin)
