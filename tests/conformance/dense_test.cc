@@ -34,7 +34,13 @@ TEST_P(DenseOps, LinearAgreesWithDoublePrecisionForEveryShape) {
                               {64, 17, 31},
                               {97, 40, 128},
                               {200, 8, 24},
-                              {1, 301, 1024}}) {
+                              {1, 301, 1024},
+                              {1, 64, 2048},
+                              {8, 96, 1408},
+                              {9, 17, 136},
+                              {33, 72, 264},
+                              {128, 48, 512},
+                              {1000, 24, 72}}) {
     SCOPED_TRACE(::testing::Message() << s.rows << " x " << s.outputs << " x " << s.inputs);
     const auto rows = static_cast<std::size_t>(s.rows);
     const auto outputs = static_cast<std::size_t>(s.outputs);

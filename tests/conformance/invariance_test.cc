@@ -26,6 +26,8 @@ struct Shape {
 // Even sizes, and sizes that leave a tail in every kernel.
 constexpr Shape kEven{"even", 64, 4, 0, 64, 16, 32, 32, 8, 2, 32, 64};
 constexpr Shape kExpanded{"expanded", 64, 4, 0, 64, 16, 32, 32, 8, 2, 32, 64, true};
+// Widths and expert counts for which every kernel for many and few tokens is chosen.
+constexpr Shape kWide{"wide", 256, 4, 0, 64, 16, 32, 32, 8, 4, 128, 256};
 constexpr Shape kOdd{"odd", 45, 3, 23, 21, 6, 7, 9, 5, 3, 11, 13};
 
 // The hidden state of a sequence's token: a function of the sequence and the position.
@@ -278,7 +280,7 @@ std::string test_name(const ::testing::TestParamInfo<std::tuple<Case, Shape>>& t
 
 INSTANTIATE_TEST_SUITE_P(Conformance, Invariance,
                          ::testing::Combine(::testing::ValuesIn(all_cases()),
-                                            ::testing::Values(kEven, kOdd, kExpanded)),
+                                            ::testing::Values(kEven, kOdd, kExpanded, kWide)),
                          test_name);
 
 class LinearInvariance : public ::testing::TestWithParam<Case> {
@@ -291,7 +293,7 @@ class LinearInvariance : public ::testing::TestWithParam<Case> {
 TEST_P(LinearInvariance, EveryRowOfAProductHasTheBitsOfTheRowAlone) {
   std::mt19937_64 random(kSeed);
   Device device(*GetParam().backend);
-  for (const int inputs : {64, 77}) {
+  for (const int inputs : {64, 77, 1408}) {
     constexpr int kOutputs = 13;
     const auto weight = device.tensor(random_values(random, size(kOutputs * inputs)),
                                       GetParam().weights, {kOutputs, inputs});

@@ -2,8 +2,11 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 #include <random>
+#include <set>
+#include <span>
 #include <vector>
 
 #include "tests/conformance/device.h"
@@ -197,6 +200,133 @@ TEST_P(MoeOps, ExpertsAddTheirWeightedSumAndTheSharedExpert) {
         if (shared_inner > 0) accumulate(on_host.shared, 1.0);
       }
       EXPECT_LT(oracle::relative_error(actual, expected), device.tolerance());
+    }
+  }
+}
+
+// A model's widths with few weights: matrix i of a kind begins 8 i elements into one tensor, so
+// that experts differ, and a few random values serve them all.
+struct WideExperts {
+  int hidden, inner, experts, top_k, shared;
+
+  std::vector<MlpWeights> host = {};
+  MlpWeights host_shared = {};
+  MoeWeights on_device = {};
+
+  void fill(Device& device, std::mt19937_64& random, DType dtype) {
+    const auto make = [&](int outputs, int inputs, int copies) {
+      const float scale = 1.7F / std::sqrt(static_cast<float>(inputs));
+      return device.tensor(random_values(random, size(outputs * inputs + 8 * copies), scale), dtype,
+                           {outputs * inputs + 8 * copies});
+    };
+    const Tensor gate = make(inner, hidden, experts);
+    const Tensor up = make(inner, hidden, experts);
+    const Tensor down = make(hidden, inner, experts);
+    for (int e = 0; e < experts; ++e) {
+      host.push_back({part(gate.host, 8 * e, inner, hidden), part(up.host, 8 * e, inner, hidden),
+                      part(down.host, 8 * e, hidden, inner)});
+      on_device.experts.push_back({part(gate.device, 8 * e, inner, hidden),
+                                   part(up.device, 8 * e, inner, hidden),
+                                   part(down.device, 8 * e, hidden, inner)});
+    }
+    if (shared == 0) return;
+    const Tensor shared_gate = make(shared * inner, hidden, 0);
+    const Tensor shared_up = make(shared * inner, hidden, 0);
+    const Tensor shared_down = make(hidden, shared * inner, 0);
+    host_shared = {part(shared_gate.host, 0, shared * inner, hidden),
+                   part(shared_up.host, 0, shared * inner, hidden),
+                   part(shared_down.host, 0, hidden, shared * inner)};
+    on_device.shared = {part(shared_gate.device, 0, shared * inner, hidden),
+                        part(shared_up.device, 0, shared * inner, hidden),
+                        part(shared_down.device, 0, hidden, shared * inner)};
+  }
+
+  static TensorView part(const TensorView& all, int first, int outputs, int inputs) {
+    const auto* data =
+        static_cast<const std::byte*>(all.data) + size(first) * dtype_size(all.dtype);
+    return make_tensor_view(data, all.dtype, {outputs, inputs});
+  }
+};
+
+// hidden after `experts`, and what it should be for some of the tokens.
+void expect_experts(Device& device, WideExperts& w, std::mt19937_64& random, int tokens,
+                    const std::vector<std::int32_t>& ids) {
+  const auto x = random_values(random, size(tokens * w.hidden));
+  const auto before = random_values(random, size(tokens * w.hidden));
+  const auto weights = random_values(random, ids.size());
+  void* hidden = device.activations(before);
+  void* scratch = device.empty_activations(size(tokens) * 2 * size((w.top_k + w.shared) * w.inner));
+  device->experts({device.activations(x), &w.on_device, device.array(ids), device.array(weights),
+                   hidden, scratch, tokens, w.hidden, w.experts, w.top_k});
+  const auto actual = to_double(device.read_activations(hidden, before.size()));
+  const auto seen = device.as_seen(x);
+  const auto first = device.as_seen(before);
+  for (const int t : std::set<int>{0, tokens / 2, tokens - 1}) {
+    const auto row = std::span(seen).subspan(size(t * w.hidden), size(w.hidden));
+    std::vector<double> expected(first.begin() + t * w.hidden, first.begin() + (t + 1) * w.hidden);
+    const auto add = [&](const MlpWeights& mlp, double weight) {
+      const auto out = oracle::mlp(mlp, row);
+      for (std::size_t i = 0; i < expected.size(); ++i) expected[i] += weight * out[i];
+    };
+    for (int k = 0; k < w.top_k; ++k) {
+      const std::size_t entry = size(t * w.top_k + k);
+      add(w.host[size(ids[entry])], static_cast<double>(weights[entry]));
+    }
+    if (w.shared > 0) add(w.host_shared, 1.0);
+    EXPECT_LT(oracle::relative_error(std::span(actual).subspan(size(t * w.hidden), size(w.hidden)),
+                                     expected),
+              device.tolerance())
+        << "token " << t;
+  }
+}
+
+std::vector<std::int32_t> random_choice(std::mt19937_64& random, int tokens, int experts,
+                                        int top_k) {
+  std::vector<std::int32_t> ids;
+  std::vector<std::int32_t> order(size(experts));
+  std::iota(order.begin(), order.end(), 0);
+  for (int t = 0; t < tokens; ++t) {
+    std::shuffle(order.begin(), order.end(), random);
+    std::sort(order.begin(), order.begin() + top_k);
+    ids.insert(ids.end(), order.begin(), order.begin() + top_k);
+  }
+  return ids;
+}
+
+TEST_P(MoeOps, ExpertsOfAModelsWidthsAgreeForEveryNumberOfTokens) {
+  Device device(*GetParam().backend);
+  const bool small = device->name() == "cpu";
+  // Matrices of bf16 weights begin at multiples of 16 bytes and take the wide kernels.
+  WideExperts lite = small ? WideExperts{96, 40, 16, 6, 2} : WideExperts{2048, 1408, 64, 6, 2};
+  lite.fill(device, random_, GetParam().weights);
+  for (const int tokens : {1, 2, 8, 9, 33, 128, 1000}) {
+    SCOPED_TRACE(::testing::Message() << tokens << " tokens");
+    expect_experts(device, lite, random_, tokens,
+                   random_choice(random_, tokens, lite.experts, lite.top_k));
+  }
+}
+
+TEST_P(MoeOps, ExpertsMayAllBeTheSameOrUnchosen) {
+  Device device(*GetParam().backend);
+  WideExperts few{64, 24, 9, 3, 1};
+  few.fill(device, random_, GetParam().weights);
+  for (const int tokens : {1, 5, 70, 300}) {
+    SCOPED_TRACE(::testing::Message() << tokens << " tokens");
+    std::vector<std::int32_t> ids;
+    for (int t = 0; t < tokens; ++t) ids.insert(ids.end(), {1, 4, 8});
+    expect_experts(device, few, random_, tokens, ids);
+  }
+}
+
+TEST_P(MoeOps, ExpertsOfOddWidthsAgree) {
+  Device device(*GetParam().backend);
+  for (WideExperts odd : {WideExperts{72, 52, 5, 2, 0}, WideExperts{44, 20, 5, 2, 2},
+                          WideExperts{136, 56, 5, 2, 3}, WideExperts{200, 8, 6, 1, 0}}) {
+    odd.fill(device, random_, GetParam().weights);
+    for (const int tokens : {1, 6, 40}) {
+      SCOPED_TRACE(::testing::Message() << odd.hidden << " x " << odd.inner << ", " << tokens);
+      expect_experts(device, odd, random_, tokens,
+                     random_choice(random_, tokens, odd.experts, odd.top_k));
     }
   }
 }

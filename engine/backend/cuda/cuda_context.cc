@@ -35,6 +35,9 @@ Result<std::unique_ptr<CudaContext>> CudaContext::make(int device) {
       to_status(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
                 "reading a CUDA attribute"));
   context->shared_bytes_ = static_cast<std::size_t>(bytes);
+  LATENTD_RETURN_IF_ERROR(
+      to_status(cudaDeviceGetAttribute(&context->major_, cudaDevAttrComputeCapabilityMajor, device),
+                "reading a CUDA attribute"));
   context->free_at_start_ = context->memory().free;
   return context;
 }

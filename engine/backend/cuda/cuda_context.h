@@ -46,6 +46,11 @@ class CudaContext {
   DeviceMemory memory() const;
   // Most shared memory that one block may use, bytes.
   std::size_t shared_bytes_of_block() const { return shared_bytes_; }
+  // Whether the kernels on bf16 tensor cores run here: they need sm_80 and shared memory for their
+  // stages, which small cards of later architectures lack.
+  bool has_tensor_cores() const { return major_ >= 8 && shared_bytes_ >= kStageBytes; }
+  // Warp-group products (sm_90a) are Hopper's alone.
+  bool has_warp_group_products() const { return major_ == 9 && has_tensor_cores(); }
 
   // Keeps the first error. Returns whether all is well so far.
   bool check(cudaError_t error, std::string_view doing);
@@ -72,6 +77,8 @@ class CudaContext {
     cudaEvent_t event;
   };
 
+  static constexpr std::size_t kStageBytes = std::size_t{192} << 10;
+
   CudaContext() = default;
   Status create_streams();
   // `downloads_` waits for all that the stream holds.
@@ -79,6 +86,7 @@ class CudaContext {
 
   int device_ = 0;
   std::string device_name_;
+  int major_ = 0;  // of the compute capability
   cudaStream_t stream_ = nullptr;
   cudaStream_t uploads_ = nullptr;
   cudaStream_t downloads_ = nullptr;

@@ -72,6 +72,12 @@ Result<std::unique_ptr<Buffer>> allocate_buffer(CudaContext& context, MemoryKind
 
 void* Scratch::take_bytes(std::size_t bytes) {
   if (memory_ != nullptr && memory_->size() >= bytes) return memory_->data();
+  if (frozen_) {
+    context_.fail(
+        Status(StatusCode::kInternal, fmt::format("scratch of {} bytes needed, {} reserved", bytes,
+                                                  memory_ == nullptr ? 0 : memory_->size())));
+    return nullptr;
+  }
   // What the GPU still computes in the old memory ends before it is freed.
   if (!context_.synchronize().ok()) return nullptr;
   const std::size_t grown = std::max(bytes, std::size_t{1}) / 4 * 5 + kAlignment;

@@ -30,10 +30,13 @@ class Scratch {
     return static_cast<T*>(take_bytes(count * sizeof(T)));
   }
   void* take_bytes(std::size_t bytes);
+  // From now on growing is an error: captured graphs hold the address.
+  void freeze() { frozen_ = true; }
 
  private:
   CudaContext& context_;
   std::unique_ptr<Buffer> memory_;
+  bool frozen_ = false;
 };
 
 }  // namespace latentd::cuda

@@ -33,6 +33,14 @@ Product per_head(const MlaGeometry& g, std::int32_t num_tokens, std::int32_t x_w
   return product;
 }
 
+// Whether the product's rows can be copied in pieces of 16 bytes.
+bool streams(const Product& p) {
+  return p.x_dtype == DType::kBF16 && p.w_dtype == DType::kBF16 && !p.w_columns_contiguous &&
+         p.inner % 8 == 0 && in_pieces(p.x, p.x_row_stride * 2) &&
+         in_pieces(p.x, p.x_batch_stride * 2) && in_pieces(p.w, p.w_row_stride * 2) &&
+         in_pieces(p.w, p.w_batch_stride * 2);
+}
+
 const void* advance(const void* data, std::int64_t elements, DType dtype) {
   return static_cast<const char*>(data) + static_cast<std::size_t>(elements) * dtype_size(dtype);
 }
@@ -52,14 +60,11 @@ CudaOps::CudaOps(CudaContext& context, std::unique_ptr<Blas> blas, DType activat
       blas_(std::move(blas)),
       activation_(activation),
       absorbed_attention_(context, activation, /*batch_invariant=*/blas_ == nullptr),
-      expert_tables_(context),
+      experts_(context, activation),
       expanded_(context),
       absorbed_(context),
       latent_(context),
       heads_(context),
-      given_(context),
-      shared_(context),
-      order_(context),
       processed_(context) {}
 
 void CudaOps::reserve(const ReserveParams& p) {
@@ -67,19 +72,18 @@ void CudaOps::reserve(const ReserveParams& p) {
   absorbed_attention_.reserve(p);
   processed_.take<float>(elements(p.max_logit_rows, c.vocab_size));
   if (blas_ != nullptr) expanded_.reserve(p, activation_);
-  if (c.moe.num_experts == 0) return;
-  const std::int32_t tokens = std::min(kMostExpertTokens, p.max_tokens);
-  const std::int64_t entries = std::int64_t{tokens} * c.moe.experts_per_token;
-  given_.take<float>(elements(entries, c.hidden_size));
-  shared_.take<float>(elements(tokens, c.hidden_size));
-  order_.take<std::int32_t>(elements(3, c.moe.num_experts) + 2 + elements(entries, 1));
+  experts_.reserve(p);
 }
 
 void CudaOps::plan_attention(const PlanAttentionParams& p) { absorbed_attention_.plan(p); }
 
 void CudaOps::multiply(const Product& p, std::string_view doing) {
   if (!context_.ok() || (blas_ != nullptr && blas_->multiply(p))) return;
-  check(launch_product(context_.stream(), p), doing);
+  check(context_.has_tensor_cores() && streams(p)
+            ? launch_product_on_tensor_cores(
+                  context_.stream(), p, product_tile(p.rows, context_.has_warp_group_products()))
+            : launch_product(context_.stream(), p),
+        doing);
 }
 
 void CudaOps::prepare(const PrepareParams& p) {
@@ -208,51 +212,27 @@ void CudaOps::route(const RouteParams& p) {
 }
 
 void CudaOps::experts(const ExpertsParams& p) {
-  for (std::int32_t first = 0; first < p.num_tokens; first += kMostExpertTokens) {
-    expert_chunk(p, first, std::min(kMostExpertTokens, p.num_tokens - first));
-  }
+  experts_.run(p, [this](const MlpWeights& shared, const void* x, void* scratch, float* out,
+                         std::int32_t num_tokens) {
+    gated_mlp(shared, x, scratch, out, num_tokens, /*accumulate=*/false, /*out_fp32=*/true);
+  });
 }
 
-void CudaOps::expert_chunk(const ExpertsParams& p, std::int32_t first_token,
-                           std::int32_t num_tokens) {
-  const MoeWeights& weights = *p.weights;
-  const TensorView& gate = weights.experts[0].gate;
-  check_float(gate, "experts");
-  ExpertStep step;
-  step.activation = activation_;
-  step.weights = gate.dtype;
-  step.num_tokens = num_tokens;
-  step.num_entries = num_tokens * p.experts_per_token;
-  step.num_experts = p.num_experts;
-  step.experts_per_token = p.experts_per_token;
-  step.hidden_size = p.hidden_size;
-  step.inner = static_cast<std::int32_t>(gate.dim(0));
-  const std::int64_t first_hidden = std::int64_t{first_token} * p.hidden_size;
-  step.x = advance(p.x, first_hidden, activation_);
-  step.hidden = advance(p.hidden, first_hidden, activation_);
-  step.expert_ids = p.expert_ids + std::int64_t{first_token} * p.experts_per_token;
-  step.expert_weights = p.expert_weights + std::int64_t{first_token} * p.experts_per_token;
-  // Tokens of other chunks are done or not begun: each chunk has all of the scratch.
-  step.act = p.gate_up;
-  step.experts = expert_tables_.table(weights);
-  step.given = given_.take<float>(elements(step.num_entries, p.hidden_size));
-  const auto experts = static_cast<std::size_t>(p.num_experts);
-  auto* order =
-      order_.take<std::int32_t>(3 * experts + 2 + static_cast<std::size_t>(step.num_entries));
-  if (step.experts == nullptr || step.given == nullptr || order == nullptr) return;
-  step.counts = order;
-  step.first_entry = step.counts + experts;
-  step.first_tile = step.first_entry + experts + 1;
-  step.order = step.first_tile + experts + 1;
-  if (weights.shared.gate.is_set()) {
-    auto* shared = shared_.take<float>(elements(num_tokens, p.hidden_size));
-    if (shared == nullptr) return;
-    void* behind = advance(p.gate_up, std::int64_t{step.num_entries} * step.inner, activation_);
-    gated_mlp(weights.shared, step.x, behind, shared, num_tokens, /*accumulate=*/false,
-              /*out_fp32=*/true);
-    step.shared = shared;
+void CudaOps::ffn_block(const FfnBlockParams& p) {
+  const LayerWeights& w = *p.weights;
+  const FfnScratch& s = p.scratch;
+  rms_norm({p.hidden, w.post_attention_norm, s.normed, p.num_tokens, p.hidden_size, p.hidden_size,
+            p.hidden_size, p.norm_eps});
+  if (w.moe.experts.empty()) {
+    mlp({s.normed, &w.mlp, p.hidden, s.gate_up, p.num_tokens, p.hidden_size});
+    return;
   }
-  if (context_.ok()) check(launch_experts(context_.stream(), step), "experts");
+  linear({s.normed, w.moe.router, s.router_logits, p.num_tokens, /*accumulate=*/false,
+          /*out_fp32=*/true});
+  route({p.routing, s.router_logits, w.moe.correction_bias, s.expert_ids, s.expert_weights,
+         p.num_tokens});
+  experts({s.normed, &w.moe, s.expert_ids, s.expert_weights, p.hidden, s.gate_up, p.num_tokens,
+           p.hidden_size, p.routing.num_experts, p.routing.experts_per_token});
 }
 
 void CudaOps::sample(const SampleParams& p) {

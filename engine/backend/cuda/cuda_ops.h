@@ -14,7 +14,7 @@
 #include "engine/backend/cuda/cuda_context.h"
 #include "engine/backend/cuda/cuda_memory.h"
 #include "engine/backend/cuda/expanded_attention.h"
-#include "engine/backend/cuda/expert_tables.h"
+#include "engine/backend/cuda/experts.h"
 #include "engine/backend/op_params.h"
 
 namespace latentd::cuda {
@@ -40,6 +40,7 @@ class CudaOps {
   void mlp(const MlpParams& p);
   void route(const RouteParams& p);
   void experts(const ExpertsParams& p);
+  void ffn_block(const FfnBlockParams& p);
   void gather(const GatherParams& p);
   void sample(const SampleParams& p);
 
@@ -49,20 +50,16 @@ class CudaOps {
   // out (+)= down(silu(gate x) * up x); gate_up [tokens, 2 * inner] is overwritten.
   void gated_mlp(const MlpWeights& weights, const void* x, void* gate_up, void* out,
                  std::int32_t num_tokens, bool accumulate, bool out_fp32);
-  void expert_chunk(const ExpertsParams& p, std::int32_t first_token, std::int32_t num_tokens);
 
   CudaContext& context_;
   std::unique_ptr<Blas> blas_;
   DType activation_;
   AbsorbedAttention absorbed_attention_;
-  ExpertTables expert_tables_;
+  Experts experts_;
   ExpandedAttention expanded_;
   Scratch absorbed_;   // queries of expanded_attention in the absorbed form
   Scratch latent_;     // its weighted latents
   Scratch heads_;      // its results, of all tokens of the step
-  Scratch given_;      // of experts
-  Scratch shared_;     // of the shared experts
-  Scratch order_;      // entries sorted by expert
   Scratch processed_;  // logits of sample
 };
 

@@ -1,6 +1,10 @@
 // What the kernels of `experts` are given: all pointers are device memory.
 //
-// Contract: plain data; E = experts, n = entries = tokens * experts_per_token.
+// An entry is a pair of token and expert: t * experts_per_token + k for the token's k-th expert;
+// after these n = tokens * experts_per_token come, for every shared expert that the launches
+// compute, the tokens in order.
+//
+// Contract: plain data; E = experts, S = shared experts, N = n + S * tokens.
 #pragma once
 
 #include <cstdint>
@@ -10,32 +14,41 @@
 namespace latentd::cuda {
 
 struct ExpertMatrices {
-  const void* gate = nullptr;  // [inner, hidden]
-  const void* up = nullptr;    // [inner, hidden]
-  const void* down = nullptr;  // [hidden, inner]
+  const void* gate = nullptr;    // [inner, hidden]
+  const void* up = nullptr;      // [inner, hidden]
+  const void* down = nullptr;    // [hidden, inner], rows down_stride elements apart
+  std::int64_t down_stride = 0;  // more than inner for a shared expert: a slice of one matrix
+};
+
+// Entries of one expert that are computed together: places first .. first + count - 1 of the order.
+struct ExpertPart {
+  std::int32_t expert = 0;
+  std::int32_t first = 0;
+  std::int32_t count = 0;
 };
 
 struct ExpertStep {
   const void* x = nullptr;                   // [tokens, hidden]
   const std::int32_t* expert_ids = nullptr;  // [n]
   const float* expert_weights = nullptr;     // [n]
-  const ExpertMatrices* experts = nullptr;   // [E]
-  const float* shared = nullptr;             // [tokens, hidden] or null
-  void* act = nullptr;                       // [n, inner]
-  float* given = nullptr;                    // [n, hidden]
+  const ExpertMatrices* experts = nullptr;   // [E + S]
+  const float* shared = nullptr;             // [tokens, hidden] or null; then S = 0
+  void* act = nullptr;                       // [N, inner]
+  float* given = nullptr;                    // [N, hidden]
   void* hidden = nullptr;                    // [tokens, hidden]
-  std::int32_t* counts = nullptr;            // [E]
-  std::int32_t* first_entry = nullptr;       // [E + 1]
-  std::int32_t* first_tile = nullptr;        // [E + 1]
   std::int32_t* order = nullptr;             // [n] entries sorted by expert
+  ExpertPart* parts = nullptr;               // of at most part_tokens, experts ascending
+  std::int32_t* num_parts = nullptr;         // [1]
   DType activation = DType::kF32;
   DType weights = DType::kF32;
   std::int32_t num_tokens = 0;
-  std::int32_t num_entries = 0;
+  std::int32_t num_entries = 0;  // n
   std::int32_t num_experts = 0;
+  std::int32_t shared_experts = 0;
   std::int32_t experts_per_token = 0;
   std::int32_t hidden_size = 0;
   std::int32_t inner = 0;
+  std::int32_t part_tokens = 0;
 };
 
 }  // namespace latentd::cuda

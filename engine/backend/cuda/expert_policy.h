@@ -1,24 +1,55 @@
-// How the experts of a step are divided: pure functions of sizes that the host knows.
+// How the products of few tokens and of experts are divided: pure functions of sizes that the host
+// knows.
 //
-// Routing stays on the device, so grids are upper bounds and blocks without work leave at once.
+// Routing stays on the device, so whoever sizes memory or a grid uses upper bounds.
 //
 // Contract: plain host code, no device needed.
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 
 namespace latentd::cuda {
 
-// Entries (pairs of token and expert) of one tile.
-inline constexpr int kExpertTile = 64;
+// Entries (pairs of token and expert) of one part in the portable kernels.
+inline constexpr int kGenericPart = 64;
 // Tokens that are computed together: bounds the memory of what experts give before it is summed,
-// [tokens, experts_per_token, hidden] fp32.
-inline constexpr int kMostExpertTokens = 1024;
+// [tokens, experts_per_token + shared experts, hidden] fp32.
+inline constexpr int kMostExpertTokens = 4096;
 
-// Tiles that `entries` may fill when every expert's last one is partly empty.
-constexpr int most_expert_tiles(int entries, int num_experts) {
-  return entries / kExpertTile + std::min(entries, num_experts);
+// Parts that `entries` may fill when every expert's last one is partly empty.
+constexpr int most_expert_parts(int entries, int num_experts, int part_tokens) {
+  return entries / part_tokens + std::min(entries, num_experts);
+}
+
+// Tokens of a tile on warp-group tensor cores (kernels/weight_tiles.cuh).
+inline constexpr int kTilePart = 128;
+
+// Entries of an expert that are computed together on tensor cores: 8, 16 or 32 where weights stream
+// past a few tokens, kTilePart where tiles are worth their shared memory. The values are the same
+// bits either way.
+//
+// A wide tile of the stream costs shared memory that deep copies would use; a narrow one reads
+// weights (from L2) once more for every further tile. An expert has tokens * per_token / experts of
+// the step's tokens, so the tile holds about three times this mean.
+constexpr int expert_tile(int tokens, int experts_per_token, int num_experts, bool warp_groups) {
+  const int mean = (tokens * experts_per_token + num_experts - 1) / num_experts;
+  if (mean <= 2) return 8;
+  if (mean <= 5) return 16;
+  return warp_groups ? kTilePart : 32;
+}
+
+// The same for a dense product of `rows` rows.
+constexpr int product_tile(int rows, bool warp_groups) {
+  if (rows <= 8) return 8;
+  if (rows <= 16) return 16;
+  return rows > 64 && warp_groups ? kTilePart : 32;
+}
+
+// Whether rows of `bytes` bytes at `address` can be copied in pieces of 16 bytes.
+inline bool in_pieces(const void* address, std::int64_t bytes) {
+  return reinterpret_cast<std::uintptr_t>(address) % 16 == 0 && bytes % 16 == 0;
 }
 
 }  // namespace latentd::cuda

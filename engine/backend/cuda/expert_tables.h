@@ -1,7 +1,7 @@
 // ExpertTables: where the matrices of each layer's experts lie, as arrays that kernels read.
 //
 // Experts are tensors of their own, so a layer's table is three pointers an expert. It is made when
-// a layer is first seen and made anew when its weights have moved.
+// a layer is first seen, and made anew when its weights have moved.
 //
 // Contract: used by the backend's thread.
 #pragma once
@@ -17,17 +17,21 @@
 
 namespace latentd::cuda {
 
+// MLPs of the experts' shape that the shared one is the sum of: 0 when there is none or its inner
+// size is not a multiple of theirs.
+int shared_experts_of(const MoeWeights& weights);
+
 class ExpertTables {
  public:
   explicit ExpertTables(CudaContext& context) : context_(context) {}
 
-  // [experts] in device memory; null after an error, which the context keeps.
+  // [experts + shared_experts_of] in device memory; null after an error, which the context keeps.
+  // Allocates and waits for the GPU unless the layer's table exists.
   const ExpertMatrices* table(const MoeWeights& weights);
 
  private:
   struct Table {
     std::vector<ExpertMatrices> host;
-    std::unique_ptr<Buffer> staging;
     std::unique_ptr<Buffer> device;
   };
 

@@ -30,6 +30,9 @@ cudaError_t launch_copy_row_tokens(cudaStream_t stream, const BatchView& batch, 
                                    void* out, int width, DType activation);
 // Any dtypes, strides and alignment; no tensor cores.
 cudaError_t launch_product(cudaStream_t stream, const Product& p);
+// bf16 on tensor cores, one order of k for every number of rows; tile_rows is product_tile's.
+// REQUIRES: rows of x and w are k-contiguous and begin at multiples of 16 bytes.
+cudaError_t launch_product_on_tensor_cores(cudaStream_t stream, const Product& p, int tile_rows);
 // The rotated parts of the queries into `absorbed`.
 cudaError_t launch_copy_rope(cudaStream_t stream, const AbsorbQueryParams& p, DType activation);
 // cudaErrorInvalidConfiguration when one head does not fit into `shared_bytes`.
@@ -43,6 +46,9 @@ cudaError_t launch_mla_attention(cudaStream_t stream, const MlaAttentionParams& 
 cudaError_t launch_route(cudaStream_t stream, const RouteParams& p);
 // Sorts the entries and computes act, given and the sums into hidden; `shared` is complete.
 cudaError_t launch_experts(cudaStream_t stream, const ExpertStep& p);
+// The same in bf16 on tensor cores, shared experts included; part_tokens is expert_tile's.
+// REQUIRES: rows of x and of all matrices, act and hidden begin at multiples of 16 bytes.
+cudaError_t launch_experts_on_tensor_cores(cudaStream_t stream, const ExpertStep& p);
 cudaError_t launch_sample(cudaStream_t stream, const SampleParams& p, float* processed);
 
 }  // namespace latentd::cuda

@@ -1,93 +1,29 @@
-// experts: entries (pairs of token and expert) sorted by expert on the device, grouped products,
-// and a sum in index order.
+// experts of any dtype, shape and alignment: grouped products without tensor cores, and a sum in
+// index order. The portable fallback; shared experts are complete.
 #pragma once
 
 #include <cstddef>
 
 #include "engine/backend/cuda/expert_params.h"
 #include "engine/backend/cuda/expert_policy.h"
-#include "engine/backend/cuda/kernels/block.cuh"
 #include "engine/backend/cuda/kernels/elements.cuh"
 #include "engine/backend/cuda/kernels/product_tile.cuh"
 
 namespace latentd::cuda {
 
-static_assert(kExpertTile == kTile);
-constexpr int kSortThreads = 256;
+static_assert(kGenericPart == kTile);
 
-// Grid: experts.
-__global__ void count_entries_kernel(ExpertStep p) {
-  __shared__ int shared[kBlockShared];
-  const int expert = static_cast<int>(blockIdx.x);
-  int count = 0;
-  for (int i = threadIdx.x; i < p.num_entries; i += kSortThreads) {
-    count += p.expert_ids[i] == expert ? 1 : 0;
-  }
-  count = block_reduce(count, Sum{}, shared);
-  if (threadIdx.x == 0) p.counts[expert] = count;
+// The entries of this block; none when there are fewer parts than blocks.
+__device__ inline ExpertPart part_of_block(const ExpertStep& p) {
+  const int part = static_cast<int>(blockIdx.y);
+  return part < *p.num_parts ? p.parts[part] : ExpertPart{};
 }
 
-// Places each expert's entries, in ascending order, behind those of the experts before it.
-// Grid: experts.
-__global__ void place_entries_kernel(ExpertStep p) {
-  __shared__ int shared[kBlockShared];
-  const int expert = static_cast<int>(blockIdx.x);
-  int entries = 0;
-  int tiles = 0;
-  for (int e = threadIdx.x; e < expert; e += kSortThreads) {
-    entries += p.counts[e];
-    tiles += (p.counts[e] + kExpertTile - 1) / kExpertTile;
-  }
-  entries = block_reduce(entries, Sum{}, shared);
-  tiles = block_reduce(tiles, Sum{}, shared);
-  if (threadIdx.x == 0) {
-    const int count = p.counts[expert];
-    p.first_entry[expert] = entries;
-    p.first_tile[expert] = tiles;
-    if (expert == p.num_experts - 1) {
-      p.first_entry[expert + 1] = entries + count;
-      p.first_tile[expert + 1] = tiles + (count + kExpertTile - 1) / kExpertTile;
-    }
-  }
-  for (int begin = 0; begin < p.num_entries; begin += kSortThreads) {
-    const int i = begin + static_cast<int>(threadIdx.x);
-    const int mine = i < p.num_entries && p.expert_ids[i] == expert ? 1 : 0;
-    int total = 0;
-    const int before = block_exclusive_sum(mine, shared, total);
-    if (mine != 0) p.order[entries + before] = i;
-    entries += total;
-  }
-}
-
-// The expert and the entries of this block's tile.
-struct ExpertTile {
-  int expert = -1;  // -1: no such tile
-  int first = 0;    // of p.order
-  int count = 0;
-
-  __device__ ExpertTile(const ExpertStep& p, int tile) {
-    if (tile >= p.first_tile[p.num_experts]) return;
-    int low = 0;  // the last expert whose first tile is not after this one
-    int high = p.num_experts - 1;
-    while (low < high) {
-      const int middle = (low + high + 1) / 2;
-      if (p.first_tile[middle] <= tile) {
-        low = middle;
-      } else {
-        high = middle - 1;
-      }
-    }
-    expert = low;
-    first = p.first_entry[expert] + (tile - p.first_tile[expert]) * kExpertTile;
-    count = min(kExpertTile, p.first_entry[expert + 1] - first);
-  }
-};
-
-// act[entry] = silu(gate x) * up x. Grid: (column tiles of inner, expert tiles).
+// act[entry] = silu(gate x) * up x. Grid: (column tiles of inner, expert parts).
 __global__ void __launch_bounds__(kTileThreads) expert_gate_up_kernel(ExpertStep p) {
   __shared__ TileStorage s;
-  const ExpertTile tile(p, static_cast<int>(blockIdx.y));
-  if (tile.expert < 0) return;
+  const ExpertPart tile = part_of_block(p);
+  if (tile.count == 0) return;
   const int first_column = static_cast<int>(blockIdx.x) * kTile;
   if (threadIdx.x < kTile) {
     const int row = static_cast<int>(threadIdx.x);
@@ -119,11 +55,11 @@ __global__ void __launch_bounds__(kTileThreads) expert_gate_up_kernel(ExpertStep
   }
 }
 
-// given[entry] = down act. Grid: (column tiles of hidden, expert tiles).
+// given[entry] = down act. Grid: (column tiles of hidden, expert parts).
 __global__ void __launch_bounds__(kTileThreads) expert_down_kernel(ExpertStep p) {
   __shared__ TileStorage s;
-  const ExpertTile tile(p, static_cast<int>(blockIdx.y));
-  if (tile.expert < 0) return;
+  const ExpertPart tile = part_of_block(p);
+  if (tile.count == 0) return;
   const int first_column = static_cast<int>(blockIdx.x) * kTile;
   if (threadIdx.x < kTile) {
     const int row = static_cast<int>(threadIdx.x);
@@ -134,7 +70,7 @@ __global__ void __launch_bounds__(kTileThreads) expert_down_kernel(ExpertStep p)
   TileAccumulator down;
   accumulate_tile(down, {p.act, p.activation},
                   {{p.experts[tile.expert].down, p.weights},
-                   static_cast<std::size_t>(p.inner),
+                   static_cast<std::size_t>(p.experts[tile.expert].down_stride),
                    first_column,
                    p.hidden_size,
                    false},

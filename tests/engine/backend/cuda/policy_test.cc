@@ -70,7 +70,7 @@ TEST(AttentionPolicy, SaysWhenNotEvenOneHeadFits) {
   EXPECT_EQ(attention_heads_of_block(1, 4096, 64, kHopperShared), 0);
 }
 
-TEST(ExpertPolicy, NoRoutingNeedsMoreTilesThanTheBound) {
+TEST(ExpertPolicy, NoRoutingNeedsMorePartsThanTheBound) {
   constexpr unsigned kSeed = 20261129;
   std::mt19937 random(kSeed);
   for (int trial = 0; trial < 2000; ++trial) {
@@ -79,10 +79,27 @@ TEST(ExpertPolicy, NoRoutingNeedsMoreTilesThanTheBound) {
     const auto chosen = 1 + random() % static_cast<unsigned>(experts);
     std::vector<int> counts(static_cast<std::size_t>(experts));
     for (int i = 0; i < entries; ++i) ++counts[random() % chosen];
-    int tiles = 0;
-    for (const int count : counts) tiles += (count + kExpertTile - 1) / kExpertTile;
-    ASSERT_LE(tiles, most_expert_tiles(entries, experts))
-        << entries << " entries of " << experts << " experts, seed " << kSeed;
+    for (const int part : {1, 8, 16, 32, kGenericPart, kTilePart}) {
+      int parts = 0;
+      for (const int count : counts) parts += (count + part - 1) / part;
+      ASSERT_LE(parts, most_expert_parts(entries, experts, part))
+          << entries << " entries of " << experts << " experts by " << part << ", seed " << kSeed;
+    }
+  }
+}
+
+TEST(ExpertPolicy, TilesGrowWithTheTokensOfAnExpert) {
+  EXPECT_EQ(expert_tile(1, 6, 64, true), 8);
+  EXPECT_EQ(expert_tile(32, 6, 64, true), 16);
+  EXPECT_EQ(expert_tile(1024, 6, 64, true), kTilePart);
+  EXPECT_EQ(expert_tile(1024, 6, 64, false), 32);
+  for (const bool warp_groups : {false, true}) {
+    int before = 0;
+    for (int tokens = 1; tokens <= 4096; ++tokens) {
+      const int tile = expert_tile(tokens, 6, 64, warp_groups);
+      EXPECT_GE(tile, before) << tokens;
+      before = tile;
+    }
   }
 }
 

@@ -1,0 +1,50 @@
+// Host side of weight_stream and weight_tiles: shapes and launches.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstddef>
+
+#include "engine/backend/cuda/kernels/weight_stream.cuh"
+#include "engine/backend/cuda/kernels/weight_tiles.cuh"
+
+namespace latentd::cuda {
+
+// Calls `launch` with the shape for tiles of `token_rows` rows (stream_tile).
+template <typename Launch>
+cudaError_t with_stream_shape(int token_rows, const Launch& launch) {
+  if (token_rows == 8) return launch(StreamShape<1, 1, 128, 4>{});
+  if (token_rows == 16) return launch(StreamShape<1, 2, 128, 3>{});
+  return launch(StreamShape<2, 4, 64, 3>{});
+}
+
+// One block a multiprocessor: the kernels walk their items.
+template <typename Params>
+cudaError_t launch_persistent(void (*kernel)(Params), int threads, int shared_bytes,
+                              cudaStream_t stream, const Params& p) {
+  int device = 0;
+  int processors = 0;
+  cudaError_t error = cudaGetDevice(&device);
+  if (error == cudaSuccess) {
+    error = cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device);
+  }
+  if (error == cudaSuccess) {
+    error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes);
+  }
+  if (error != cudaSuccess) return error;
+  kernel<<<static_cast<unsigned>(processors), static_cast<unsigned>(threads),
+           static_cast<std::size_t>(shared_bytes), stream>>>(p);
+  return cudaGetLastError();
+}
+
+template <typename Shape, typename Params>
+cudaError_t launch_stream(void (*kernel)(Params), cudaStream_t stream, const Params& p) {
+  return launch_persistent(kernel, kStreamThreads, Shape::kSharedBytes, stream, p);
+}
+
+template <typename Params>
+cudaError_t launch_tiles(void (*kernel)(Params), cudaStream_t stream, const Params& p) {
+  return launch_persistent(kernel, kTilesThreads, kTilesSharedBytes, stream, p);
+}
+
+}  // namespace latentd::cuda

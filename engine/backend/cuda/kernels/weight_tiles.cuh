@@ -1,0 +1,188 @@
+// Products of many tokens: 128 x 256 tiles on warp-group tensor cores (sm_90a).
+//
+// Tokens lie on M, weight rows on N. A block is two computing warp groups with 64 tokens each, and
+// one warp group that fills a ring of stages with asynchronous copies, gathering tokens by their
+// addresses. A persistent grid walks the items. A value is one chain over ascending k, 16 at a
+// time.
+//
+// Contract: bf16 rows whose addresses and lengths are multiples of 16 bytes.
+#pragma once
+
+#include "engine/backend/cuda/kernels/block.cuh"
+#include "engine/backend/cuda/kernels/tensor_core_group.cuh"
+
+namespace latentd::cuda {
+
+constexpr int kGroup = 4 * kWarp;
+constexpr int kTileGroups = 2;  // that compute
+constexpr int kTilesThreads = (kTileGroups + 1) * kGroup;
+constexpr int kTileTokens = 64 * kTileGroups;
+constexpr int kTileWeights = 256;
+constexpr int kTileK = 64;  // values of k of a stage
+constexpr int kTileRowBytes = kTileK * 2;
+constexpr int kTilePieces = kTileRowBytes / kPieceBytes;
+constexpr int kTileStages = 4;
+constexpr int kTileLag = 2;  // stages between issuing copies and waiting for them
+constexpr int kTileStageBytes = (kTileTokens + kTileWeights) * kTileRowBytes;
+constexpr int kTilesSharedBytes = 1024 + kTileStages * kTileStageBytes;
+// Rows that the copying group fills at once: thread i has piece i % 8 of row i / 8.
+constexpr int kTileCopyRows = kGroup / kTilePieces;
+constexpr int kTileTokenCopies = kTileTokens / kTileCopyRows;
+constexpr int kTileWeightCopies = kTileWeights / kTileCopyRows;
+
+// Where the copies of thread i begin: piece i % 8 of rows i / 8, + 16, ...
+struct TileRows {
+  const char* tokens[kTileTokenCopies];  // null: no such token
+  const char* weights[kTileWeightCopies];
+
+  __device__ static int row(int copy) {
+    return copy * kTileCopyRows + static_cast<int>(threadIdx.x) % kGroup / kTilePieces;
+  }
+  __device__ static int piece_bytes() {
+    return static_cast<int>(threadIdx.x) % kTilePieces * kPieceBytes;
+  }
+};
+
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+
+struct TileRing {
+  std::uint32_t stages;
+  std::uint32_t full;   // barriers: the copies of a stage are done
+  std::uint32_t empty;  // the products of a stage are done
+
+  __device__ explicit TileRing(char* shared, std::uint64_t* barriers)
+      : stages((shared_address(shared) + 1023U) / 1024U * 1024U),
+        full(shared_address(barriers)),
+        empty(shared_address(barriers + kTileStages)) {}
+  __device__ std::uint32_t stage(int i) const {
+    return stages + static_cast<std::uint32_t>(i % kTileStages * kTileStageBytes);
+  }
+  __device__ std::uint32_t full_at(int i) const {
+    return full + static_cast<std::uint32_t>(i % kTileStages * 8);
+  }
+  __device__ std::uint32_t empty_at(int i) const {
+    return empty + static_cast<std::uint32_t>(i % kTileStages * 8);
+  }
+  __device__ static std::uint32_t parity(int i) {
+    return static_cast<std::uint32_t>(i / kTileStages % 2);
+  }
+};
+
+__device__ inline void copy_tile_stage(std::uint32_t stage, const TileRows& rows, int k0,
+                                       int inner) {
+  const int piece = static_cast<int>(threadIdx.x) % kTilePieces;
+  const bool inside = k0 + piece * (kPieceBytes / 2) < inner;
+  const std::size_t offset = inside ? static_cast<std::size_t>(k0) * 2 : 0;
+  const int row = TileRows::row(0);
+  // Rows of one thread are a multiple of 8 apart: one place for all.
+  std::uint32_t to =
+      stage + static_cast<std::uint32_t>(row * kTileRowBytes + (piece ^ (row & 7)) * kPieceBytes);
+#pragma unroll
+  for (int i = 0; i < kTileTokenCopies; ++i, to += kTileCopyRows * kTileRowBytes) {
+    if (rows.tokens[i] != nullptr) copy_piece(to, rows.tokens[i] + offset, inside);
+  }
+#pragma unroll
+  for (int i = 0; i < kTileWeightCopies; ++i, to += kTileCopyRows * kTileRowBytes) {
+    copy_piece(to, rows.weights[i] + offset, inside);
+  }
+}
+
+// The copying warp group: stage i may be overwritten when the products of stage i - kTileStages
+// are done, and is handed over kTileLag stages later.
+template <typename Work>
+__device__ inline void copy_tiles(const Work& work, const TileRing& ring) {
+  const int inner = work.inner();
+  int issued = 0;
+  const auto hand_over = [&](int i) {
+    publish_to_products();
+    barrier_arrive(ring.full_at(i));
+  };
+  for (int item = blockIdx.x; item < work.num_items(); item += gridDim.x) {
+    TileRows rows;
+    work.locate(item, rows);
+    for (int k0 = 0; k0 < inner; k0 += kTileK, ++issued) {
+      if (issued >= kTileStages) {
+        barrier_wait(ring.empty_at(issued), ring.parity(issued - kTileStages));
+      }
+      copy_tile_stage(ring.stage(issued), rows, k0, inner);
+      commit_copies();
+      if (issued < kTileLag) continue;
+      wait_copies<kTileLag>();
+      hand_over(issued - kTileLag);
+    }
+  }
+  wait_copies<0>();
+  for (int i = max(issued - kTileLag, 0); i < issued; ++i) hand_over(i);
+}
+
+// A computing warp group.
+template <typename Work>
+__device__ inline void multiply_tiles(const Work& work, const TileRing& ring) {
+  const int group = static_cast<int>(threadIdx.x) / kGroup;
+  const bool first_lane = threadIdx.x % kWarp == 0;
+  const int inner = work.inner();
+  int used = 0;
+  for (int item = blockIdx.x; item < work.num_items(); item += gridDim.x) {
+    if (work.num_tokens(item) <= group * 64) {
+      for (int k0 = 0; k0 < inner; k0 += kTileK, ++used) {
+        barrier_wait(ring.full_at(used), ring.parity(used));
+        if (first_lane) barrier_arrive(ring.empty_at(used));
+      }
+      continue;
+    }
+    float acc[128];
+#pragma unroll
+    for (float& value : acc) value = 0.0F;
+    for (int k0 = 0; k0 < inner; k0 += kTileK, ++used) {
+      barrier_wait(ring.full_at(used), ring.parity(used));
+      const std::uint32_t stage = ring.stage(used);
+      const std::uint64_t tokens = tile_descriptor(stage + group * 64 * kTileRowBytes);
+      const std::uint64_t weights = tile_descriptor(stage + kTileTokens * kTileRowBytes);
+      begin_products();
+#pragma unroll
+      for (int step = 0; step < kTileK / 16; ++step) {
+        multiply_group(acc, tokens + 2 * step, weights + 2 * step);
+      }
+      commit_products();
+      wait_products<1>();
+      if (k0 > 0 && first_lane) barrier_arrive(ring.empty_at(used - 1));
+    }
+    wait_products<0>();
+    if (first_lane) barrier_arrive(ring.empty_at(used - 1));
+    work.finish(item, group * 64, acc);
+  }
+}
+
+#endif
+
+// Runs all of `work`'s items over the grid. Work has
+//   int num_items(), int inner()
+//   int num_tokens(item)                     of its tile
+//   void locate(item, TileRows&)             where the item's rows lie, for this thread
+//   void finish(item, first_token, acc)      stores what a warp group computed
+template <typename Work>
+__device__ inline void multiply_weight_tiles(const Work& work, char* shared) {
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+  __shared__ std::uint64_t barriers[2 * kTileStages];
+  const TileRing ring(shared, barriers);
+  if (threadIdx.x == 0) {
+    for (int i = 0; i < kTileStages; ++i) {
+      barrier_init(ring.full_at(i), kGroup);
+      barrier_init(ring.empty_at(i), kTileGroups * kGroup / kWarp);
+    }
+    publish_to_products();
+  }
+  __syncthreads();
+  if (threadIdx.x / kGroup == kTileGroups) {
+    copy_tiles(work, ring);
+  } else {
+    multiply_tiles(work, ring);
+  }
+#else
+  (void)work;
+  (void)shared;
+  __trap();
+#endif
+}
+
+}  // namespace latentd::cuda
