@@ -1,4 +1,4 @@
-// Barriers in shared memory and products of one warp group (sm_90a).
+// The widest product of one warp group (sm_90a).
 //
 // Operands lie in shared memory as rows of 64 bf16 values of k (128 bytes), piece p of row r at
 // place p ^ (r % 8): what the PTX manual calls K-major with 128-byte swizzle. Tiles begin at
@@ -10,52 +10,16 @@
 
 #include <cstdint>
 
-#include "engine/backend/cuda/kernels/tensor_core.cuh"
+#include "engine/backend/cuda/kernels/hopper.cuh"
 
 namespace latentd::cuda {
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
-__device__ inline void barrier_init(std::uint32_t barrier, int arrivals) {
-  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals) : "memory");
-}
-__device__ inline void barrier_arrive(std::uint32_t barrier) {
-  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
-}
-// Until the phase of this parity is complete.
-__device__ inline void barrier_wait(std::uint32_t barrier, std::uint32_t parity) {
-  std::uint32_t done = 0;
-  while (done == 0) {
-    asm volatile(
-        "{ .reg .pred p; mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2; selp.u32 %0, 1, 0, "
-        "p; }"
-        : "=r"(done)
-        : "r"(barrier), "r"(parity)
-        : "memory");
-  }
-}
-
-// Makes this thread's ordinary writes to shared memory, asynchronous copies that it has waited for
-// included, visible to warp-group products.
-__device__ inline void publish_to_products() {
-  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
-}
-
 // A tile for multiply_group. Advancing by 16 values of k adds 32 bytes to the address.
 __device__ inline std::uint64_t tile_descriptor(std::uint32_t address) {
-  constexpr std::uint64_t kEightRows = 1024 / 16;
-  constexpr std::uint64_t kSwizzle128 = 1;
-  return (static_cast<std::uint64_t>(address & 0x3ffffU) >> 4U) | (std::uint64_t{1} << 16U) |
-         (kEightRows << 32U) | (kSwizzle128 << 62U);
-}
-
-__device__ inline void begin_products() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
-__device__ inline void commit_products() {
-  asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
-}
-template <int kPending>
-__device__ inline void wait_products() {
-  asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
+  constexpr std::uint32_t kEightRows = 1024;
+  return hopper::descriptor(address, /*lead=*/16, kEightRows);
 }
 
 // acc[64 x 256] += a[64 x 16] b[256 x 16]^T

@@ -9,6 +9,7 @@
 #pragma once
 
 #include "engine/backend/cuda/kernels/block.cuh"
+#include "engine/backend/cuda/kernels/tensor_core.cuh"
 #include "engine/backend/cuda/kernels/tensor_core_group.cuh"
 
 namespace latentd::cuda {
@@ -94,15 +95,15 @@ __device__ inline void copy_tiles(const Work& work, const TileRing& ring) {
   const int inner = work.inner();
   int issued = 0;
   const auto hand_over = [&](int i) {
-    publish_to_products();
-    barrier_arrive(ring.full_at(i));
+    hopper::fence_async_shared();
+    hopper::barrier_arrive(ring.full_at(i));
   };
   for (int item = blockIdx.x; item < work.num_items(); item += gridDim.x) {
     TileRows rows;
     work.locate(item, rows);
     for (int k0 = 0; k0 < inner; k0 += kTileK, ++issued) {
       if (issued >= kTileStages) {
-        barrier_wait(ring.empty_at(issued), ring.parity(issued - kTileStages));
+        hopper::barrier_wait(ring.empty_at(issued), ring.parity(issued - kTileStages));
       }
       copy_tile_stage(ring.stage(issued), rows, k0, inner);
       commit_copies();
@@ -125,8 +126,8 @@ __device__ inline void multiply_tiles(const Work& work, const TileRing& ring) {
   for (int item = blockIdx.x; item < work.num_items(); item += gridDim.x) {
     if (work.num_tokens(item) <= group * 64) {
       for (int k0 = 0; k0 < inner; k0 += kTileK, ++used) {
-        barrier_wait(ring.full_at(used), ring.parity(used));
-        if (first_lane) barrier_arrive(ring.empty_at(used));
+        hopper::barrier_wait(ring.full_at(used), ring.parity(used));
+        if (first_lane) hopper::barrier_arrive(ring.empty_at(used));
       }
       continue;
     }
@@ -134,21 +135,22 @@ __device__ inline void multiply_tiles(const Work& work, const TileRing& ring) {
 #pragma unroll
     for (float& value : acc) value = 0.0F;
     for (int k0 = 0; k0 < inner; k0 += kTileK, ++used) {
-      barrier_wait(ring.full_at(used), ring.parity(used));
+      hopper::barrier_wait(ring.full_at(used), ring.parity(used));
       const std::uint32_t stage = ring.stage(used);
       const std::uint64_t tokens = tile_descriptor(stage + group * 64 * kTileRowBytes);
       const std::uint64_t weights = tile_descriptor(stage + kTileTokens * kTileRowBytes);
-      begin_products();
+      hopper::wgmma_fence();
 #pragma unroll
       for (int step = 0; step < kTileK / 16; ++step) {
         multiply_group(acc, tokens + 2 * step, weights + 2 * step);
       }
-      commit_products();
-      wait_products<1>();
-      if (k0 > 0 && first_lane) barrier_arrive(ring.empty_at(used - 1));
+      hopper::wgmma_commit();
+      hopper::wgmma_wait<1>();
+      if (k0 > 0 && first_lane) hopper::barrier_arrive(ring.empty_at(used - 1));
     }
-    wait_products<0>();
-    if (first_lane) barrier_arrive(ring.empty_at(used - 1));
+    hopper::wgmma_wait<0>();
+    hopper::wgmma_results(acc);
+    if (first_lane) hopper::barrier_arrive(ring.empty_at(used - 1));
     work.finish(item, group * 64, acc);
   }
 }
@@ -167,10 +169,10 @@ __device__ inline void multiply_weight_tiles(const Work& work, char* shared) {
   const TileRing ring(shared, barriers);
   if (threadIdx.x == 0) {
     for (int i = 0; i < kTileStages; ++i) {
-      barrier_init(ring.full_at(i), kGroup);
-      barrier_init(ring.empty_at(i), kTileGroups * kGroup / kWarp);
+      hopper::barrier_init(ring.full_at(i), kGroup);
+      hopper::barrier_init(ring.empty_at(i), kTileGroups * kGroup / kWarp);
     }
-    publish_to_products();
+    hopper::fence_async_shared();
   }
   __syncthreads();
   if (threadIdx.x / kGroup == kTileGroups) {
