@@ -33,8 +33,6 @@ inline constexpr int kMlaUnitOverhead = 1;
 inline constexpr int kMlaInvariantPieces = 8;
 inline constexpr int kMlaInvariantTiles = 8;
 
-inline constexpr int kMlaMostShares = 1024;
-
 struct MlaDivision {
   std::int32_t heads = 0;
   std::int32_t group = 1;   // row tiles of a unit = CTAs that walk it side by side
@@ -56,9 +54,17 @@ struct alignas(16) MlaShare {
   std::int32_t row = 0;  // the number of rows: the share is empty
   std::int32_t unit = 0;
   std::int32_t base = 0;
-  std::int32_t length = 0;  // of every share
-  std::int32_t slot = 0;    // MlaPrefix::slots at the unit
-  std::int32_t padding[3] = {};
+  std::int32_t slot = 0;   // MlaPrefix::slots at the unit
+  std::int32_t total = 0;  // the length of the line
+  std::int32_t used = 0;   // shares that it is cut into
+  std::int32_t padding[2] = {};
+};
+
+// What the plan knows of all units together.
+struct MlaTotals {
+  std::int32_t cost = 0;
+  std::int32_t units = 0;
+  std::int32_t largest = 0;  // cost of a unit
 };
 
 // Key tiles [first_tile, last_tile) of a unit. `index` of `count` pieces; partial results lie in
@@ -112,9 +118,41 @@ LATENTD_HOST_DEVICE constexpr MlaPrefix mla_cost(const RowView& row, const MlaDi
   return {tiles + kMlaUnitOverhead, pieces > 1 ? pieces : 0};
 }
 
-LATENTD_HOST_DEVICE constexpr int mla_share_length(int total, const MlaDivision& d) {
-  const int even = mla_divide_up(total, d.shares);
-  return even > d.least ? even : d.least;
+// Shares that the line is cut into.
+LATENTD_HOST_DEVICE constexpr int mla_used_shares(const MlaTotals& totals, const MlaDivision& d) {
+  const int least = d.invariant != 0 || d.least < 1 ? 1 : d.least;
+  const int worth = totals.cost / least > 1 ? totals.cost / least : 1;
+  const int most = worth < d.shares ? worth : d.shares;
+  const bool alike =
+      std::int64_t{totals.largest} * totals.units * 32 <= std::int64_t{totals.cost} * 33;
+  if (d.invariant != 0 || !alike || totals.units == 0) return most;
+  const int whole = totals.units <= most
+                        ? most / totals.units * totals.units
+                        : mla_divide_up(totals.units, mla_divide_up(totals.units, most));
+  return whole * 16 >= most * 15 ? whole : most;
+}
+
+// Where share `share` begins on the line before cuts move, and the last share that begins at or
+// before `place`.
+LATENTD_HOST_DEVICE constexpr int mla_cut(int share, int total, int used) {
+  return static_cast<int>(std::int64_t{share} * total / used);
+}
+LATENTD_HOST_DEVICE constexpr int mla_share_of(int place, int total, int used) {
+  return static_cast<int>(((std::int64_t{place} + 1) * used - 1) / total);
+}
+
+// The shares that have a piece of a unit at [base, base + cost) of the line.
+struct MlaSpan {
+  std::int32_t first = 0;
+  std::int32_t last = 0;
+};
+LATENTD_HOST_DEVICE constexpr MlaSpan mla_span(int base, int cost, int total, int used) {
+  int near = total / used / 16;  // cuts so near to an end move there
+  if (near > (cost - 1) / 2) near = (cost - 1) / 2;
+  if (near < kMlaUnitOverhead) near = kMlaUnitOverhead;
+  const int first = mla_share_of(base + near, total, used);
+  const int last = mla_share_of(base + cost - near - 1, total, used);
+  return {first, last > first ? last : first};
 }
 
 // Slots of partial results that a launch may use, each of `group` row tiles.
@@ -132,29 +170,36 @@ LATENTD_HOST_DEVICE constexpr int mla_slot(const MlaPiece& piece, const MlaDivis
 
 // Share `share` of the line; prefix[r] for r in 0 .. num_rows, the last one the totals.
 LATENTD_HOST_DEVICE inline MlaShare mla_share(const RowView* rows, const MlaPrefix* prefix,
-                                              int num_rows, const MlaDivision& d, int share) {
+                                              int num_rows, const MlaTotals& totals,
+                                              const MlaDivision& d, int share) {
   MlaShare result;
   result.row = num_rows;
-  result.length = mla_share_length(prefix[num_rows].cost, d);
-  const int begin = share * result.length;
-  if (begin >= prefix[num_rows].cost) return result;
+  result.total = totals.cost;
+  result.used = mla_used_shares(totals, d);
+  if (totals.cost == 0 || share >= result.used) return result;
+  const int begin = mla_cut(share, result.total, result.used);
   int low = 0;  // the last row with prefix <= begin
   int high = num_rows;
   while (high - low > 1) {
     const int middle = (low + high) / 2;
     (prefix[middle].cost <= begin ? low : high) = middle;
   }
-  result.row = low;
-  result.view = rows[low];
   result.base = prefix[low].cost;
   result.slot = prefix[low].slots;
-  while (true) {
-    const MlaPrefix unit = mla_cost(result.view, d, result.unit);
-    if (result.base + unit.cost > begin) return result;
-    result.base += unit.cost;
-    result.slot += unit.slots;
-    ++result.unit;
+  for (result.row = low; result.row < num_rows; ++result.row) {
+    result.view = rows[result.row];
+    for (result.unit = 0; result.unit < mla_units(result.view, d); ++result.unit) {
+      const MlaPrefix unit = mla_cost(result.view, d, result.unit);
+      const bool found =
+          d.invariant != 0
+              ? result.base + unit.cost > begin
+              : mla_span(result.base, unit.cost, result.total, result.used).last >= share;
+      if (found) return result;
+      result.base += unit.cost;
+      result.slot += unit.slots;
+    }
   }
+  return result;
 }
 
 // The pieces of a share, in the order of the line.
@@ -167,8 +212,8 @@ class MlaWalk {
         num_rows_(num_rows),
         division_(division),
         index_(index),
-        begin_(index * share.length),
-        end_(begin_ + share.length) {}
+        begin_(share.used > 0 ? mla_cut(index, share.total, share.used) : 0),
+        end_(share.used > 0 ? mla_cut(index + 1, share.total, share.used) : 0) {}
 
   // False when the share has no more.
   LATENTD_HOST_DEVICE bool next(MlaPiece& piece) {
@@ -179,12 +224,19 @@ class MlaWalk {
         continue;
       }
       const int tiles = mla_key_tiles(share_.view, division_, share_.unit);
-      const int first = share_.base + kMlaUnitOverhead;  // key tile 0 on the line
-      if (first >= end_) return false;
       piece.view = share_.view;
       piece.unit = share_.unit;
       piece.context = mla_context(share_.view, division_, share_.unit);
-      if (division_.invariant != 0 ? next_whole(piece, first, tiles) : cut(piece, first, tiles)) {
+      // The unit's first key tile lies behind what starting it costs.
+      const int first = share_.base + kMlaUnitOverhead;
+      if (division_.invariant != 0) {
+        if (first >= end_) return false;
+        if (next_whole(piece, first, tiles)) return true;
+      } else {
+        const MlaSpan span =
+            mla_span(share_.base, tiles + kMlaUnitOverhead, share_.total, share_.used);
+        if (span.first > index_) return false;
+        cut(piece, first, tiles, span);
         return true;
       }
     }
@@ -200,16 +252,13 @@ class MlaWalk {
   }
 
   // The part of the unit that lies in the share.
-  LATENTD_HOST_DEVICE bool cut(MlaPiece& piece, int first, int tiles) {
-    const int length = share_.length;
-    const int first_share = first / length;
-    piece.first_tile = begin_ > first ? begin_ - first : 0;
-    piece.last_tile = end_ - first < tiles ? end_ - first : tiles;
-    piece.index = index_ - first_share;
-    piece.count = (first + tiles - 1) / length - first_share + 1;
-    piece.first_slot = 2 * first_share + 1;
+  LATENTD_HOST_DEVICE void cut(MlaPiece& piece, int first, int tiles, const MlaSpan& span) {
+    piece.first_tile = index_ == span.first ? 0 : begin_ - first;
+    piece.last_tile = index_ == span.last ? tiles : end_ - first;
+    piece.index = index_ - span.first;
+    piece.count = span.last - span.first + 1;
+    piece.first_slot = 2 * span.first + 1;
     pass_unit(tiles, 0);
-    return piece.first_tile < piece.last_tile;
   }
 
   // The next piece of the unit that begins in the share.

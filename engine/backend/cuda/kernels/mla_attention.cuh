@@ -391,51 +391,123 @@ __device__ inline void mla_compute(const MlaTile& tile, const MlaAttentionParams
   }
 }
 
-// A warp merges 64 columns of a row: lane l columns 2 l and 2 l + 1 of them.
-__device__ inline void mla_merge_columns(const MlaAttentionParams& p, const MlaPiece& piece,
-                                         const MlaRows& rows, int rank, int r, int first_column,
-                                         float* factors) {
-  const int lane = static_cast<int>(threadIdx.x) % kWarp;
-  const auto slot = [&](int i) {
+// The rows of a unit that a piece's CTA merges: items [first, last), four an each row of 128
+// columns.
+struct MlaMergeSlice {
+  static constexpr int kItems = kMlaLatent / 128;  // of a row
+  static constexpr int kBatch = 8;                 // pieces that a warp reads at once
+
+  const MlaAttentionParams& p;
+  const MlaPiece& piece;
+  const MlaRows& rows;
+  int rank;
+  int first;
+  int last;
+  float* factors;  // [rows of the slice, pieces]
+  float4* parts;   // [warps, lanes]
+
+  __device__ std::size_t partial_row(int i, int r) const {
     return (static_cast<std::size_t>(mla_slot(piece, p.division, i)) * p.division.group + rank) *
                kMlaTileRows +
            r;
-  };
-  float highest = -INFINITY;
-  for (int i = lane; i < piece.count; i += kWarp) {
-    highest = fmaxf(highest, __ldcg(&p.partials.runs[slot(i)].x));
   }
-  highest = warp_reduce(highest, Max{});
-  float sum = 0.0F;
-  for (int i = lane; i < piece.count; i += kWarp) {
-    const float2 run = __ldcg(&p.partials.runs[slot(i)]);
-    const float factor = exp2_fast(run.x - highest);
-    factors[i] = factor;
-    sum += factor * run.y;
+};
+
+// A warp a row: what each piece weighs in the row's result.
+__device__ inline void mla_merge_factors(const MlaMergeSlice& s) {
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  const int first_row = s.first / MlaMergeSlice::kItems;
+  for (int r = first_row + static_cast<int>(threadIdx.x) / kWarp;
+       r * MlaMergeSlice::kItems < s.last; r += MlaTile::kComputeWarps) {
+    float* factors = s.factors + (r - first_row) * s.piece.count;
+    float highest = -INFINITY;
+    for (int i = lane; i < s.piece.count; i += kWarp) {
+      highest = fmaxf(highest, __ldcg(&s.p.partials.runs[s.partial_row(i, r)].x));
+    }
+    highest = warp_reduce(highest, Max{});
+    float sum = 0.0F;
+    for (int i = lane; i < s.piece.count; i += kWarp) {
+      const float2 run = __ldcg(&s.p.partials.runs[s.partial_row(i, r)]);
+      factors[i] = exp2_fast(run.x - highest);
+      sum += factors[i] * run.y;
+    }
+    const float inverse = 1.0F / warp_reduce(sum, Sum{});
+    for (int i = lane; i < s.piece.count; i += kWarp) factors[i] *= inverse;
   }
-  sum = warp_reduce(sum, Sum{});
-  __syncwarp();
-  float2 total{0.0F, 0.0F};
-  const int column = first_column + lane * 2;
-#pragma unroll 8
-  for (int i = 0; i < piece.count; ++i) {
-    const float2 part =
-        __ldcg(reinterpret_cast<const float2*>(p.partials.sums + slot(i) * kMlaLatent + column));
-    total.x = fmaf(factors[i], part.x, total.x);
-    total.y = fmaf(factors[i], part.y, total.y);
+}
+
+// A lane's 4 columns of an item, over pieces [begin, end) in their order.
+__device__ inline float4 mla_merge_item(const MlaMergeSlice& s, int item, int begin, int end) {
+  const int r = item / MlaMergeSlice::kItems;
+  const int column = item % MlaMergeSlice::kItems * 128 + static_cast<int>(threadIdx.x) % kWarp * 4;
+  const float* factors = s.factors + (r - s.first / MlaMergeSlice::kItems) * s.piece.count;
+  float4 total{0.0F, 0.0F, 0.0F, 0.0F};
+  for (int i = begin; i < end; i += MlaMergeSlice::kBatch) {
+    float4 part[MlaMergeSlice::kBatch];
+#pragma unroll
+    for (int j = 0; j < MlaMergeSlice::kBatch; ++j) {
+      if (i + j >= end) break;
+      part[j] = __ldcg(reinterpret_cast<const float4*>(
+          s.p.partials.sums + s.partial_row(i + j, r) * kMlaLatent + column));
+    }
+#pragma unroll
+    for (int j = 0; j < MlaMergeSlice::kBatch; ++j) {
+      if (i + j >= end) break;
+      const float factor = factors[i + j];
+      total.x = fmaf(factor, part[j].x, total.x);
+      total.y = fmaf(factor, part[j].y, total.y);
+      total.z = fmaf(factor, part[j].z, total.z);
+      total.w = fmaf(factor, part[j].w, total.w);
+    }
   }
-  __syncwarp();
-  auto* out = static_cast<__nv_bfloat16*>(p.attention.out) +
-              static_cast<std::size_t>(rows.row + r) * kMlaLatent + column;
-  *reinterpret_cast<__nv_bfloat162*>(out) = __floats2bfloat162_rn(total.x / sum, total.y / sum);
+  return total;
+}
+
+__device__ inline void mla_merge_store(const MlaMergeSlice& s, int item, const float4& value) {
+  const int column = item % MlaMergeSlice::kItems * 128 + static_cast<int>(threadIdx.x) % kWarp * 4;
+  const __nv_bfloat162 pair[2] = {__floats2bfloat162_rn(value.x, value.y),
+                                  __floats2bfloat162_rn(value.z, value.w)};
+  auto* out = static_cast<__nv_bfloat16*>(s.p.attention.out) +
+              static_cast<std::size_t>(s.rows.row + item / MlaMergeSlice::kItems) * kMlaLatent +
+              column;
+  *reinterpret_cast<uint2*>(out) = *reinterpret_cast<const uint2*>(pair);
+}
+
+// Few items: several warps share one, each a run of its pieces.
+__device__ inline void mla_merge_slice(const MlaMergeSlice& s) {
+  const int warp = static_cast<int>(threadIdx.x) / kWarp;
+  const int items = s.last - s.first;
+  const int team = items == 1 ? 8 : items == 2 ? 4 : items <= 4 ? 2 : 1;
+  if (team == 1) {
+    for (int i = s.first + warp; i < s.last; i += MlaTile::kComputeWarps) {
+      mla_merge_store(s, i, mla_merge_item(s, i, 0, s.piece.count));
+    }
+    return;
+  }
+  const int item = s.first + warp / team;
+  const int member = warp % team;
+  const bool busy = item < s.last;
+  if (busy) {
+    s.parts[threadIdx.x] =
+        mla_merge_item(s, item, s.piece.count * member / team, s.piece.count * (member + 1) / team);
+  }
+  mla_compute_barrier();
+  if (!busy || member != 0) return;
+  float4 total = s.parts[threadIdx.x];
+  for (int i = 1; i < team; ++i) {
+    const float4 part = s.parts[static_cast<int>(threadIdx.x) + i * kWarp];
+    total.x += part.x;
+    total.y += part.y;
+    total.z += part.z;
+    total.w += part.w;
+  }
+  mla_merge_store(s, item, total);
 }
 
 // Two warpgroups: for each piece of a cut unit, its share of the merging. The last to leave a unit
 // clears its counter for the next launch.
 __device__ inline void mla_merge(const MlaTile& tile, const MlaAttentionParams& p, MlaWalk walk,
                                  int rank) {
-  constexpr int kChunks = kMlaLatent / 64;
-  const int warp = static_cast<int>(threadIdx.x) / kWarp;
   MlaPiece piece;
   while (walk.next(piece)) {
     const MlaRows rows(piece, p.division, rank);
@@ -452,13 +524,20 @@ __device__ inline void mla_merge(const MlaTile& tile, const MlaAttentionParams& 
       } while (arrived < count);
     }
     mla_compute_barrier();
-    // All keys are consumed: the stages are free for the factors of each warp.
-    float* factors = reinterpret_cast<float*>(tile.memory + MlaTile::kKeys) + warp * kMlaMostShares;
-    const int chunks = rows.count * kChunks;
-    const int end = chunks * (piece.index + 1) / piece.count;
-    for (int i = chunks * piece.index / piece.count + warp; i < end; i += MlaTile::kComputeWarps) {
-      mla_merge_columns(p, piece, rows, rank, i / kChunks, i % kChunks * 64, factors);
-    }
+    const int items = rows.count * MlaMergeSlice::kItems;
+    // All keys are consumed: the stages are free.
+    auto* parts = reinterpret_cast<float4*>(tile.memory + MlaTile::kKeys);
+    const MlaMergeSlice slice{p,
+                              piece,
+                              rows,
+                              rank,
+                              items * piece.index / piece.count,
+                              items * (piece.index + 1) / piece.count,
+                              reinterpret_cast<float*>(parts + MlaTile::kComputeThreads),
+                              parts};
+    mla_merge_factors(slice);
+    mla_compute_barrier();
+    mla_merge_slice(slice);
     mla_compute_barrier();
     if (threadIdx.x == 0 && atomicAdd(counter, 1U) == 2 * count - 1) *counter = 0;
   }

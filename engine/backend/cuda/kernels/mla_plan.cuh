@@ -8,14 +8,20 @@ namespace latentd::cuda {
 
 constexpr int kMlaPlanThreads = 1024;
 
-// A warp a row: what its units add to the line.
-__device__ inline MlaPrefix mla_row_cost(const RowView& row, const MlaDivision& d) {
+struct MaxInt {
+  __device__ int operator()(int a, int b) const { return max(a, b); }
+};
+
+// A warp a row: what its units add to the line. `largest` becomes the cost of the largest unit
+// seen.
+__device__ inline MlaPrefix mla_row_cost(const RowView& row, const MlaDivision& d, int& largest) {
   MlaPrefix sum;
   const int units = mla_units(row, d);
   for (int unit = static_cast<int>(threadIdx.x) % kWarp; unit < units; unit += kWarp) {
     const MlaPrefix one = mla_cost(row, d, unit);
     sum.cost += one.cost;
     sum.slots += one.slots;
+    largest = max(largest, one.cost);
   }
   sum.cost = warp_reduce(sum.cost, Sum{});
   sum.slots = warp_reduce(sum.slots, Sum{});
@@ -26,10 +32,16 @@ __device__ inline MlaPrefix mla_row_cost(const RowView& row, const MlaDivision& 
 __global__ void __launch_bounds__(kMlaPlanThreads) mla_plan_kernel(MlaPlanParams p) {
   __shared__ int shared[kBlockShared];
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
+  MlaTotals totals;
   for (int row = warp; row < p.num_rows; row += kMlaPlanThreads / kWarp) {
-    const MlaPrefix cost = mla_row_cost(p.rows[row], p.division);
-    if (threadIdx.x % kWarp == 0) p.prefix[row] = cost;
+    const RowView view = p.rows[row];
+    const MlaPrefix cost = mla_row_cost(view, p.division, totals.largest);
+    if (threadIdx.x % kWarp != 0) continue;
+    p.prefix[row] = cost;
+    totals.units += mla_units(view, p.division);
   }
+  totals.units = block_reduce(totals.units, Sum{}, shared);
+  totals.largest = block_reduce(totals.largest, MaxInt{}, shared);
   __syncthreads();
   MlaPrefix before;
   for (int first = 0; first < p.num_rows; first += kMlaPlanThreads) {
@@ -44,10 +56,11 @@ __global__ void __launch_bounds__(kMlaPlanThreads) mla_plan_kernel(MlaPlanParams
     before.slots += slots;
   }
   if (threadIdx.x == 0) p.prefix[p.num_rows] = before;
+  totals.cost = before.cost;
   __syncthreads();
   for (int share = static_cast<int>(threadIdx.x); share < p.division.shares;
        share += kMlaPlanThreads) {
-    p.shares[share] = mla_share(p.rows, p.prefix, p.num_rows, p.division, share);
+    p.shares[share] = mla_share(p.rows, p.prefix, p.num_rows, totals, p.division, share);
   }
 }
 

@@ -17,6 +17,7 @@ namespace {
 constexpr unsigned kSeed = 20261130;
 
 struct Division {
+  MlaTotals totals;
   std::vector<MlaPrefix> prefix;
   std::vector<std::vector<MlaPiece>> shares;
 };
@@ -31,13 +32,16 @@ Division divide(const std::vector<RowView>& rows, const MlaDivision& d) {
       const MlaPrefix one = mla_cost(row, d, unit);
       sum.cost += one.cost;
       sum.slots += one.slots;
+      ++result.totals.units;
+      result.totals.largest = std::max(result.totals.largest, one.cost);
     }
   }
   result.prefix.push_back(sum);
+  result.totals.cost = sum.cost;
   const auto num_rows = static_cast<int>(rows.size());
   for (int share = 0; share < d.shares; ++share) {
-    MlaWalk walk(mla_share(rows.data(), result.prefix.data(), num_rows, d, share), rows.data(),
-                 num_rows, d, share);
+    MlaWalk walk(mla_share(rows.data(), result.prefix.data(), num_rows, result.totals, d, share),
+                 rows.data(), num_rows, d, share);
     std::vector<MlaPiece> pieces;
     MlaPiece piece;
     while (walk.next(piece)) pieces.push_back(piece);
@@ -122,20 +126,45 @@ TEST(MlaPlan, MeetsEveryKeyTileOfEveryUnitOnce) {
   }
 }
 
-TEST(MlaPlan, SharesAreEvenUpToOneKeyTile) {
+int most_tiles(const Division& division) {
+  int most = 0;
+  for (const auto& share : division.shares) {
+    int tiles = 0;
+    for (const MlaPiece& piece : share) tiles += piece.last_tile - piece.first_tile;
+    most = std::max(most, tiles);
+  }
+  return most;
+}
+
+TEST(MlaPlan, SharesOfALongAndManyShortRowsAreNearlyEven) {
   MlaDivision d;
   d.heads = 16;
   d.shares = 132;
   std::vector<RowView> rows;
   for (int i = 0; i < 65; ++i) rows.push_back({i, i, 1, i == 7 ? 131071 : 499});
-  const Division division = divide(rows, d);
-  const int length = mla_share_length(division.prefix.back().cost, d);
-  for (const auto& share : division.shares) {
-    int tiles = 0;
-    for (const MlaPiece& piece : share) tiles += piece.last_tile - piece.first_tile;
-    EXPECT_LE(tiles, length);
+  EXPECT_LE(most_tiles(divide(rows, d)), (2048 + 65 * 9) / 132 * 9 / 8 + 1);
+}
+
+TEST(MlaPlan, UnitsOfOneLengthAreCutAlike) {
+  MlaDivision d;
+  d.heads = 16;
+  d.shares = 132;
+  struct Uniform {
+    int batch, context, pieces, most;
+  };
+  for (const Uniform u : {Uniform{128, 1024, 1, 16},
+                          {128, 8192, 1, 128},
+                          {256, 2048, 1, 64},
+                          {32, 8192, 4, 33},
+                          {32, 2048, 4, 9}}) {
+    std::vector<RowView> rows;
+    for (int i = 0; i < u.batch; ++i) rows.push_back({i, i, 1, u.context - 1});
+    const Division division = divide(rows, d);
+    EXPECT_LE(most_tiles(division), u.most) << u.batch;
+    for (const auto& [unit, pieces] : by_unit(division)) {
+      EXPECT_EQ(pieces.size(), static_cast<std::size_t>(u.pieces)) << u.batch << ", " << u.context;
+    }
   }
-  EXPECT_LE(length, (2048 + 64 * 8 + 65) / 132 + 1);
 }
 
 TEST(MlaPlan, SmallWorkTakesFewShares) {
