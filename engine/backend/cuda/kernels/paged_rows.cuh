@@ -17,10 +17,10 @@ __device__ inline char* cache_row(const BatchView& batch, const CacheView& cache
          token * row_bytes;
 }
 
-// A batch may hold only the later rows of its step: their tokens lie behind one another.
+// A batch may hold only the later rows of its step: their tokens lie behind one another, up to the
+// padding.
 __device__ inline bool in_rows(const BatchView& batch, int token) {
-  const RowView& last = batch.rows[batch.num_rows - 1];
-  return token >= batch.rows[0].first_token && token < last.first_token + last.count;
+  return token >= batch.rows[0].first_token && batch.token_slots[token] >= 0;
 }
 
 }  // namespace latentd::cuda
