@@ -185,4 +185,11 @@ void append_process_metrics(ServerState state, std::vector<MetricFamily>& out) {
   build.gauge("process_open_fds", "Open file descriptors", open_files());
 }
 
+void append_certificate_metrics(std::int64_t expiry_unix, std::vector<MetricFamily>& out) {
+  if (expiry_unix == 0) return;
+  Builder(out, {}).gauge("latentd_certificate_expiry_timestamp_seconds",
+                         "When the certificate of the doors ends",
+                         static_cast<double>(expiry_unix));
+}
+
 }  // namespace latentd

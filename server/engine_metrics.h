@@ -5,6 +5,7 @@
 
 #include <prometheus/metric_family.h>
 
+#include <cstdint>
 #include <functional>
 #include <string>
 #include <vector>
@@ -25,5 +26,9 @@ void append_engine_metrics(const EngineMetricsSource& source,
 
 // State, build and process_*.
 void append_process_metrics(ServerState state, std::vector<prometheus::MetricFamily>& out);
+
+// When the doors' certificate ends; nothing without one.
+void append_certificate_metrics(std::int64_t expiry_unix,
+                                std::vector<prometheus::MetricFamily>& out);
 
 }  // namespace latentd

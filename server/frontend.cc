@@ -21,6 +21,7 @@ std::string scoped(const std::string& tenant, const std::string& client_id) {
 Frontend::Frontend(const FrontendOptions& options)
     : metrics_([this] { return state(); }),
       keys_(options.api_keys),
+      stall_limit_(options.stall_limit),
       intake_(options.max_queue),
       seeds_(std::random_device{}()),
       egress_(options.egress_threads,

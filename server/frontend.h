@@ -39,6 +39,7 @@ struct FrontendOptions {
   int max_queue = 1024;
   int text_threads = 2;
   int egress_threads = 1;
+  Duration stall_limit = std::chrono::seconds(30);
 };
 
 class Frontend final {
@@ -62,6 +63,8 @@ class Frontend final {
   int in_house() const { return intake_.taken(); }
 
   // --- for the doors ---
+  // A reader that takes nothing for so long is given up.
+  Duration stall_limit() const { return stall_limit_; }
   ServerState state() const { return state_; }
   bool ready() const { return state() == ServerState::kReady; }
   // Null while loading; from then on always the same.
@@ -106,6 +109,7 @@ class Frontend final {
   std::atomic<bool> accepting_{true};
   Metrics metrics_;
   ApiKeys keys_;
+  const Duration stall_limit_;
   Intake intake_;
 
   std::unique_ptr<const ServingModel> model_;

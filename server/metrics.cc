@@ -153,6 +153,7 @@ struct Metrics::State {
   std::unique_ptr<Counted> counted;
   EngineMetricsSource engine;
   std::atomic<bool> has_engine{false};
+  std::atomic<std::int64_t> certificate_expiry{0};  // 0: there is no certificate
 
   Counted* published() {
     return has_engine.load(std::memory_order_acquire) ? counted.get() : nullptr;
@@ -218,6 +219,10 @@ void Metrics::count_auth_failure(std::string_view door) {
   state_->auth_failures.Add({{"door", std::string(door)}}).Increment();
 }
 
+void Metrics::set_certificate_expiry(std::int64_t unix_seconds) {
+  state_->certificate_expiry = unix_seconds;
+}
+
 void Metrics::count_device_error(std::string_view kind) {
   state_->device_errors.Add({{"kind", std::string(kind)}}).Increment();
 }
@@ -225,6 +230,7 @@ void Metrics::count_device_error(std::string_view kind) {
 std::string Metrics::scrape() {
   Families families = state_->registry.Collect();
   append_process_metrics(state_->server_state(), families);
+  append_certificate_metrics(state_->certificate_expiry, families);
   if (Counted* counted = state_->published()) {
     append_engine_metrics(state_->engine, families);
     Families more = counted->registry.Collect();

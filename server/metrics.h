@@ -8,6 +8,7 @@
 // Contract: every method from any thread, none blocks for long.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
@@ -45,6 +46,8 @@ class Metrics final {
       std::string_view reason);  // "queue_full", "unavailable", "invalid", "key_limit"
   void count_cancelled(std::string_view cause);    // "disconnect", "abort", "slow_reader"
   void count_auth_failure(std::string_view door);  // "http", "grpc"
+  // Seconds since 1970; there is no such figure before the first call.
+  void set_certificate_expiry(std::int64_t unix_seconds);
   void count_device_error(std::string_view kind);  // "fatal": the engine cannot go on
 
   // The text exposition format, version 0.0.4.

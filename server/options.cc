@@ -19,6 +19,9 @@ struct RawOptions {
   std::string model;
   std::string config;
   std::string api_key_file;
+  std::string tls_cert;
+  std::string tls_key;
+  std::string tls_client_ca;
   std::string device = "auto";
   std::string load_format = "auto";
   std::string dtype = "auto";
@@ -28,6 +31,7 @@ struct RawOptions {
   bool no_prefix_cache = false;
   double drain_timeout_s = 60.0;
   double drain_propagation_s = 2.0;
+  double stall_timeout_s = 30.0;
 };
 
 std::string environment_name(std::string flag) {
@@ -36,6 +40,31 @@ std::string environment_name(std::string flag) {
     name += c == '-' ? '_' : static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
   }
   return name;
+}
+
+// Who may come in, and how.
+void add_access_options(CLI::App& app, RawOptions& raw) {
+  ServeOptions& serve = raw.serve;
+  const CLI::Range port(0, 65535);
+  app.add_option("--api-key", serve.api_keys,
+                 "Key that clients must send; may be given more than once")
+      ->delimiter(',');
+  app.add_option("--api-key-file", raw.api_key_file,
+                 "File of hashed keys and their limits, read again when it changes");
+  app.add_option("--tls-cert", raw.tls_cert,
+                 "PEM file of the doors' certificate and its chain, read again when it changes");
+  app.add_option("--tls-key", raw.tls_key, "PEM file of its private key");
+  app.add_option("--tls-client-ca", raw.tls_client_ca,
+                 "PEM file: clients must show a certificate that these have signed");
+  app.add_option("--cors-origin", serve.cors_origins,
+                 "Origin whose pages browsers may let in, or *; may be given more than once")
+      ->delimiter(',');
+  app.add_option("--metrics-port", serve.metrics_port,
+                 "HTTP port of their own for metrics and health, without keys or TLS")
+      ->check(port);
+  app.add_option("--admin-port", serve.admin_port,
+                 "gRPC port for channelz, reflection and health, without keys or TLS")
+      ->check(port);
 }
 
 void add_door_options(CLI::App& app, RawOptions& raw) {
@@ -53,11 +82,6 @@ void add_door_options(CLI::App& app, RawOptions& raw) {
       ->capture_default_str();
   app.add_option("--served-model-name", serve.served_model_names,
                  "Name that clients use; may be given more than once");
-  app.add_option("--api-key", serve.api_keys,
-                 "Key that clients must send; may be given more than once")
-      ->delimiter(',');
-  app.add_option("--api-key-file", raw.api_key_file,
-                 "File of hashed keys and their limits, read again when it changes");
   app.add_option("--generation-config", raw.generation_config,
                  "auto: sampling defaults of generation_config.json apply; none: they do not")
       ->check(CLI::IsMember({"auto", "none"}))
@@ -77,6 +101,10 @@ void add_door_options(CLI::App& app, RawOptions& raw) {
   app.add_option("--drain-propagation", raw.drain_propagation_s,
                  "Seconds after SIGTERM in which new requests are still taken")
       ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  app.add_option("--stall-timeout", raw.stall_timeout_s,
+                 "Seconds after which a reader that takes nothing is given up")
+      ->check(CLI::Range(0.1, 3600.0))
       ->capture_default_str();
   app.add_option("--log-level", serve.log_level, "trace, debug, info, warning, error or critical")
       ->check(CLI::IsMember({"trace", "debug", "info", "warning", "error", "critical"}))
@@ -138,6 +166,7 @@ void add_engine_options(CLI::App& app, RawOptions& raw) {
 
 void add_serve_options(CLI::App& app, RawOptions& raw) {
   add_door_options(app, raw);
+  add_access_options(app, raw);
   add_engine_options(app, raw);
   for (CLI::Option* option : app.get_options()) {
     if (option->get_lnames().empty() || option->get_lnames().front() == "help") continue;
@@ -154,6 +183,7 @@ struct RawProbes {
   std::string kv_cache_dtype = "auto";
   bool json = false;
   HealthOptions health;
+  int metrics_port = 0;
   bool grpc = false;
   double timeout_s = 3.0;
 };
@@ -170,8 +200,8 @@ void add_inspect_options(CLI::App& app, RawProbes& raw) {
 }
 
 // The ports follow the variables that set them for `serve`, so that a container's check needs no
-// flags. CLI11 checks variables of every subcommand, named or not: 0, which `serve` takes, must
-// pass.
+// flags; a metrics port, which is never encrypted, is asked instead where there is one. CLI11
+// checks variables of every subcommand, named or not: 0, which `serve` takes, must pass.
 void add_health_options(CLI::App& app, RawProbes& raw) {
   const CLI::Range port(0, 65535);
   app.add_option("--host", raw.health.host, "Address of the server")->capture_default_str();
@@ -183,6 +213,10 @@ void add_health_options(CLI::App& app, RawProbes& raw) {
       ->check(port)
       ->envname("LATENTD_GRPC_PORT")
       ->capture_default_str();
+  app.add_option("--metrics-port", raw.metrics_port,
+                 "Its HTTP port for metrics, to be asked instead")
+      ->check(port)
+      ->envname("LATENTD_METRICS_PORT");
   CLI::Option* grpc = app.add_flag("--grpc", raw.grpc, "Ask the gRPC door instead of /readyz");
   app.add_flag("--live", raw.health.live, "Ask whether it is alive (/healthz), not ready")
       ->excludes(grpc);
@@ -260,6 +294,7 @@ InspectOptions finish_inspect(const RawProbes& raw) {
 
 HealthOptions finish_health(const RawProbes& raw) {
   HealthOptions health = raw.health;
+  if (raw.metrics_port != 0) health.http_port = raw.metrics_port;
   health.door = raw.grpc ? HealthDoor::kGrpc : HealthDoor::kHttp;
   health.timeout = seconds(raw.timeout_s);
   return health;
@@ -270,6 +305,13 @@ Result<ServeOptions> finish(RawOptions raw) {
   ServeOptions serve = std::move(raw.serve);
   serve.model = raw.model;
   serve.api_key_file = raw.api_key_file;
+  serve.tls = {raw.tls_cert, raw.tls_key, raw.tls_client_ca};
+  if (raw.tls_cert.empty() != raw.tls_key.empty()) {
+    return invalid_argument("tls-key", "--tls-cert and --tls-key go together");
+  }
+  if (!raw.tls_client_ca.empty() && !serve.tls.enabled()) {
+    return invalid_argument("tls-client-ca", "--tls-client-ca needs --tls-cert");
+  }
   serve.engine.device = device_of(raw.device);
   serve.engine.load_format = raw.load_format == "random" ? LoadFormat::kRandom : LoadFormat::kAuto;
   serve.engine.dtype = dtype_of(raw.dtype);
@@ -279,6 +321,7 @@ Result<ServeOptions> finish(RawOptions raw) {
   serve.log_format = raw.log_format == "json" ? LogFormat::kJson : LogFormat::kText;
   serve.drain_timeout = seconds(std::min(raw.drain_timeout_s, 86400.0));
   serve.drain_propagation = seconds(std::min(raw.drain_propagation_s, 86400.0));
+  serve.stall_timeout = seconds(raw.stall_timeout_s);
   for (const std::string& key : serve.api_keys) {
     if (key.empty()) return invalid_argument("api-key", "a key must not be empty");
   }
@@ -366,18 +409,27 @@ std::vector<std::pair<std::string, std::string>> describe(const ServeOptions& op
   const auto dtype = [](const std::optional<DType>& value) {
     return std::string(value ? dtype_name(*value) : "auto");
   };
-  std::string names;
-  for (const std::string& name : options.served_model_names) {
-    names += (names.empty() ? "" : ",") + name;
-  }
+  const auto list = [](const std::vector<std::string>& items) {
+    std::string out;
+    for (const std::string& item : items) out += (out.empty() ? "" : ",") + item;
+    return out;
+  };
+  const auto port = [](const std::optional<int>& value) {
+    return value ? std::to_string(*value) : "none";
+  };
   return {
       {"model", options.model.string()},
       {"host", options.host},
       {"http-port", std::to_string(options.http_port)},
       {"grpc-port", std::to_string(options.grpc_port)},
-      {"served-model-name", names},
+      {"served-model-name", list(options.served_model_names)},
       {"api-keys", std::to_string(options.api_keys.size())},
       {"api-key-file", options.api_key_file.string()},
+      {"tls-cert", options.tls.certificate.string()},
+      {"tls-client-ca", options.tls.client_ca.string()},
+      {"cors-origin", list(options.cors_origins)},
+      {"metrics-port", port(options.metrics_port)},
+      {"admin-port", port(options.admin_port)},
       {"device", device_name(engine.device)},
       {"cpu-threads", std::to_string(engine.cpu_threads)},
       {"dtype", dtype(engine.dtype)},
@@ -398,6 +450,7 @@ std::vector<std::pair<std::string, std::string>> describe(const ServeOptions& op
       {"max-queue", std::to_string(options.max_queue)},
       {"drain-timeout", fmt::format("{:g}", to_seconds(options.drain_timeout))},
       {"drain-propagation", fmt::format("{:g}", to_seconds(options.drain_propagation))},
+      {"stall-timeout", fmt::format("{:g}", to_seconds(options.stall_timeout))},
       {"log-level", options.log_level},
       {"log-format", options.log_format == LogFormat::kJson ? "json" : "text"},
   };

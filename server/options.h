@@ -9,6 +9,7 @@
 #pragma once
 
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -19,6 +20,7 @@
 #include "server/api_key.h"
 #include "server/health_probe.h"
 #include "server/inspect.h"
+#include "server/tls_files.h"
 
 namespace latentd {
 
@@ -32,6 +34,10 @@ struct ServeOptions {
   std::vector<std::string> served_model_names;  // empty: the last component of `model`
   std::vector<std::string> api_keys;            // with no file either: no authentication
   std::filesystem::path api_key_file;           // empty: none
+  TlsFiles tls;                                 // of both doors
+  std::vector<std::string> cors_origins;        // empty: browsers may not
+  std::optional<int> metrics_port;              // of HTTP for metrics and health; 0: any free one
+  std::optional<int> admin_port;                // of gRPC for channelz and reflection
 
   EngineOptions engine;
   bool use_generation_config = true;
@@ -40,6 +46,7 @@ struct ServeOptions {
   int max_queue = 1024;  // requests in the house before new ones are shed
   Duration drain_timeout = std::chrono::seconds(60);
   Duration drain_propagation = std::chrono::seconds(2);
+  Duration stall_timeout = std::chrono::seconds(30);  // of readers that take nothing
 
   std::string log_level = "info";
   LogFormat log_format = LogFormat::kText;

@@ -14,6 +14,7 @@
 #include "server/frontend.h"
 #include "server/grpc/grpc_server.h"
 #include "server/http/http_server.h"
+#include "server/http/tls_context.h"
 #include "server/log.h"
 #include "server/version.h"
 
@@ -136,17 +137,15 @@ class Server final {
  public:
   explicit Server(const ServeOptions& options)
       : options_(options),
-        frontend_({.api_keys = options.api_keys, .max_queue = options.max_queue}) {}
+        frontend_({.api_keys = options.api_keys,
+                   .max_queue = options.max_queue,
+                   .stall_limit = options.stall_timeout}) {}
 
   int run() {
-    if (!options_.api_key_file.empty()) {
-      if (Status status = frontend_.keys().use_file(options_.api_key_file); !status.ok()) {
-        return give_up(status);
-      }
-    }
+    if (Status status = read_files(); !status.ok()) return give_up(status);
     if (Status status = listen(); !status.ok()) return give_up(status);
     if (Status status = load_model(); !status.ok()) return give_up(status);
-    grpc_->set_serving(true);
+    set_serving(true);
     log_event("ready", {{"model", frontend_.model()->name()}});
     while (!signals_.wait(kPoll)) {
       if (!engine_->healthy()) return fail();
@@ -156,15 +155,39 @@ class Server final {
   }
 
  private:
+  Status read_files() {
+    if (!options_.api_key_file.empty()) {
+      LATENTD_RETURN_IF_ERROR(frontend_.keys().use_file(options_.api_key_file));
+    }
+    if (!options_.tls.enabled()) return ok_status();
+    LATENTD_ASSIGN_OR_RETURN(tls_, TlsContext::load(options_.tls));
+    frontend_.metrics().set_certificate_expiry(tls_->expiry_unix());
+    return ok_status();
+  }
+
   Status listen() {
-    auto http = HttpServer::start(frontend_, options_.host, options_.http_port);
-    if (!http.ok()) return http.status();
-    http_ = *std::move(http);
-    auto grpc = GrpcServer::start(frontend_, options_.host, options_.grpc_port);
-    if (!grpc.ok()) return grpc.status();
-    grpc_ = *std::move(grpc);
-    log_event("listening", {{"http", options_.host + ":" + std::to_string(http_->port())},
-                            {"grpc", options_.host + ":" + std::to_string(grpc_->port())}});
+    const std::string& host = options_.host;
+    const auto routes = options_.metrics_port ? DoorRoutes::kAllButMetrics : DoorRoutes::kAll;
+    LATENTD_ASSIGN_OR_RETURN(
+        http_, HttpServer::start(frontend_, {host, options_.http_port, routes, tls_.get(),
+                                             options_.cors_origins}));
+    LATENTD_ASSIGN_OR_RETURN(
+        grpc_, GrpcServer::start(frontend_, {host, options_.grpc_port, options_.tls, false}));
+    LogFields fields = {{"http", host + ":" + std::to_string(http_->port())},
+                        {"grpc", host + ":" + std::to_string(grpc_->port())}};
+    if (options_.metrics_port) {
+      LATENTD_ASSIGN_OR_RETURN(
+          metrics_http_,
+          HttpServer::start(frontend_,
+                            {host, *options_.metrics_port, DoorRoutes::kOperations, nullptr, {}}));
+      fields.emplace_back("metrics", host + ":" + std::to_string(metrics_http_->port()));
+    }
+    if (options_.admin_port) {
+      LATENTD_ASSIGN_OR_RETURN(
+          admin_grpc_, GrpcServer::start(frontend_, {host, *options_.admin_port, {}, true}));
+      fields.emplace_back("admin", host + ":" + std::to_string(admin_grpc_->port()));
+    }
+    log_event("listening", fields);
     if (!is_loopback(options_.host) && !frontend_.keys().required()) {
       spdlog::warn("{} is reachable from other machines and no --api-key is set", options_.host);
     }
@@ -188,7 +211,7 @@ class Server final {
 
   int drain() {
     frontend_.set_draining();
-    grpc_->set_serving(false);
+    set_serving(false);
     log_event("draining", {{"in-house", std::to_string(frontend_.in_house())}});
     if (!wait_until(steady_now() + options_.drain_propagation, [] { return false; })) return fail();
     frontend_.stop_accepting();
@@ -212,7 +235,12 @@ class Server final {
     return true;
   }
 
-  // Keys may change while the server runs.
+  void set_serving(bool serving) {
+    grpc_->set_serving(serving);
+    if (admin_grpc_) admin_grpc_->set_serving(serving);
+  }
+
+  // Keys and certificates may change while the server runs; gRPC looks after its own.
   void reload_files() {
     if (steady_now() < next_look_) return;
     next_look_ = steady_now() + kReloadPoll;
@@ -222,6 +250,14 @@ class Server final {
     } else if (*keys) {
       log_event("keys", {{"count", std::to_string(frontend_.keys().size())}});
     }
+    if (tls_ == nullptr) return;
+    const auto certificate = tls_->reload();
+    if (!certificate.ok()) {
+      spdlog::error("the certificate stays as it was: {}", certificate.status().message());
+    } else if (*certificate) {
+      frontend_.metrics().set_certificate_expiry(tls_->expiry_unix());
+      log_event("certificate", {{"expires", std::to_string(tls_->expiry_unix())}});
+    }
   }
 
   bool is_quiet() const { return frontend_.in_house() == 0 && http_->num_active() == 0; }
@@ -230,7 +266,7 @@ class Server final {
     frontend_.set_failed();
     frontend_.metrics().count_device_error("fatal");
     frontend_.stop_accepting();
-    grpc_->set_serving(false);
+    set_serving(false);
     spdlog::critical("the engine has failed");
     shut_down(steady_now());
     return 1;
@@ -244,7 +280,10 @@ class Server final {
     engine_->stop();
     frontend_.close();
     deadline = std::max(deadline, steady_now() + kLastWords);
-    auto closing = std::async(std::launch::async, [&] { grpc_->shutdown(deadline); });
+    auto closing = std::async(std::launch::async, [&] {
+      grpc_->shutdown(deadline);
+      if (admin_grpc_) admin_grpc_->shutdown(deadline);
+    });
     const auto closed = [&closing, this] {
       return http_->num_active() == 0 &&
              closing.wait_for(Duration::zero()) == std::future_status::ready;
@@ -254,6 +293,7 @@ class Server final {
     }
     closing.get();
     http_->stop();
+    if (metrics_http_) metrics_http_->stop();
   }
 
   static int give_up(const Status& status) {
@@ -265,8 +305,11 @@ class Server final {
   const Signals signals_;  // before any thread: they inherit its mask
   Frontend frontend_;
   std::unique_ptr<Engine> engine_;
+  std::unique_ptr<TlsContext> tls_;  // null: not encrypted
   std::unique_ptr<GrpcServer> grpc_;
+  std::unique_ptr<GrpcServer> admin_grpc_;  // null: none
   std::unique_ptr<HttpServer> http_;
+  std::unique_ptr<HttpServer> metrics_http_;  // null: none
   TimePoint next_look_{};
 };
 

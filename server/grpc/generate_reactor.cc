@@ -1,5 +1,7 @@
 #include "server/grpc/generate_reactor.h"
 
+#include <grpcpp/alarm.h>
+
 #include <algorithm>
 #include <deque>
 #include <memory>
@@ -13,8 +15,7 @@
 namespace latentd {
 namespace {
 
-// A reader that takes nothing for so long, or leaves so much lying, is given up.
-constexpr Duration kStallLimit = std::chrono::seconds(30);
+// A reader that leaves so much lying is given up, as one that takes nothing for the stall limit.
 constexpr std::size_t kBacklogLimit = std::size_t{8} << 20;
 
 class GenerateReactor final : public grpc::ServerWriteReactor<v1::GenerateResponse>,
@@ -46,6 +47,7 @@ class GenerateReactor final : public grpc::ServerWriteReactor<v1::GenerateRespon
   }
 
   void OnDone() override {
+    stall_alarm_.Cancel();
     const auto last = std::move(self_);  // `this` may end with it
   }
 
@@ -104,12 +106,45 @@ class GenerateReactor final : public grpc::ServerWriteReactor<v1::GenerateRespon
       usage_ = update.usage;
       final_ = update.error;
       if (final_.ok()) attach_usage();
-    } else if (reader_is_stuck()) {
-      gave_up_ = true;
-      drop_backlog();
-      frontend_.cancel(*generation_, "slow_reader");
+      if (writing_) watch_reader();
     }
+    if (reader_is_stuck()) give_up(lock);
     go_on(lock);
+  }
+
+  // Once nothing new comes, only a clock can tell that a reader is stuck.
+  void watch_reader() {
+    const auto left =
+        std::max(Duration::zero(), write_began_ + frontend_.stall_limit() - steady_now());
+    stall_alarm_.Set(
+        std::chrono::system_clock::now() + std::chrono::ceil<std::chrono::milliseconds>(left),
+        [self = self_](bool rang) {
+          if (rang) self->look_at_reader();
+        });
+  }
+
+  void look_at_reader() {
+    std::unique_lock lock(mutex_);
+    if (finished_ || cancelled_ || gave_up_) return;
+    if (reader_is_stuck()) {
+      give_up(lock);
+      go_on(lock);
+    } else {
+      watch_reader();
+    }
+  }
+
+  // Ends the call under a reader that takes nothing: its last write would hang for ever.
+  void give_up(std::unique_lock<std::mutex>& lock) {
+    gave_up_ = true;
+    drop_backlog();
+    frontend_.cancel(*generation_, "slow_reader");
+    // gRPC may call back while it cancels. Nobody finishes meanwhile, so `context_` stays.
+    giving_up_ = true;
+    lock.unlock();
+    context_.TryCancel();
+    lock.lock();
+    giving_up_ = false;
   }
 
   void push(v1::GenerateResponse response) {
@@ -137,7 +172,7 @@ class GenerateReactor final : public grpc::ServerWriteReactor<v1::GenerateRespon
   bool reader_is_stuck() const {
     if (gave_up_ || !generation_) return false;
     return backlog_bytes_ > kBacklogLimit ||
-           (writing_ && steady_now() - write_began_ > kStallLimit);
+           (writing_ && steady_now() - write_began_ >= frontend_.stall_limit());
   }
 
   void end(const Status& status) {
@@ -150,7 +185,7 @@ class GenerateReactor final : public grpc::ServerWriteReactor<v1::GenerateRespon
   // Starts the next write, or finishes. Whoever sets writing_ or finished_ makes the one call,
   // after giving up the lock: gRPC may then call back at once.
   void go_on(std::unique_lock<std::mutex>& lock) {
-    if (writing_ || finished_) return;
+    if (writing_ || finished_ || giving_up_) return;
     if (!backlog_.empty()) {
       writing_ = true;
       write_began_ = steady_now();
@@ -186,6 +221,7 @@ class GenerateReactor final : public grpc::ServerWriteReactor<v1::GenerateRespon
   GenerationRequest request_;  // fixed once launched
   std::shared_ptr<GenerateReactor> self_;
 
+  grpc::Alarm stall_alarm_;
   std::mutex mutex_;                          // guards all below
   std::deque<v1::GenerateResponse> backlog_;  // the front is being written while writing_
   std::size_t backlog_bytes_ = 0;
@@ -196,6 +232,7 @@ class GenerateReactor final : public grpc::ServerWriteReactor<v1::GenerateRespon
   bool writing_ = false;
   bool cancelled_ = false;  // by gRPC: the client left or its deadline passed
   bool gave_up_ = false;    // on a reader that takes nothing
+  bool giving_up_ = false;  // the call is being cancelled
   bool ended_ = false;      // nothing more will be pushed; final_ is set
   bool finished_ = false;   // Finish was called
 };

@@ -1,9 +1,11 @@
 #include "server/grpc/grpc_server.h"
 
+#include <grpcpp/ext/channelz_service_plugin.h>
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/health_check_service_interface.h>
 
+#include "server/grpc/door_credentials.h"
 #include "server/grpc/generation_service.h"
 
 namespace latentd {
@@ -20,6 +22,7 @@ void set_limits(grpc::ServerBuilder& builder) {
   builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_AGE_MS, 3'600'000);
   builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_AGE_GRACE_MS, 600'000);
   builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, 16 << 10);
+  builder.AddChannelArgument(GRPC_ARG_ENABLE_CHANNELZ, 1);
   // Two servers on one port would share its connections silently.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
 }
@@ -32,9 +35,7 @@ std::string address_of(const std::string& host, int port) {
 }  // namespace
 
 struct GrpcServer::State {
-  explicit State(Frontend& frontend) : service(make_generation_service(frontend)) {}
-
-  std::unique_ptr<grpc::Service> service;
+  std::unique_ptr<grpc::Service> service;  // null on an administrator's door
   std::unique_ptr<grpc::Server> server;
   int port = 0;
 };
@@ -43,16 +44,22 @@ GrpcServer::GrpcServer(std::unique_ptr<State> state) : state_(std::move(state)) 
 
 GrpcServer::~GrpcServer() { shutdown(steady_now()); }
 
-Result<std::unique_ptr<GrpcServer>> GrpcServer::start(Frontend& frontend, const std::string& host,
-                                                      int port) {
+Result<std::unique_ptr<GrpcServer>> GrpcServer::start(Frontend& frontend,
+                                                      const GrpcOptions& options) {
   grpc::EnableDefaultHealthCheckService(true);
-  if (!frontend.keys().required()) grpc::reflection::InitProtoReflectionServerBuilderPlugin();
-  auto state = std::make_unique<State>(frontend);
+  if (options.admin || !frontend.keys().required()) {
+    grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+  }
+  if (options.admin) grpc::channelz::experimental::InitChannelzService();
+  auto state = std::make_unique<State>();
   grpc::ServerBuilder builder;
   set_limits(builder);
-  const std::string address = address_of(host, port);
-  builder.AddListeningPort(address, grpc::InsecureServerCredentials(), &state->port);
-  builder.RegisterService(state->service.get());
+  const std::string address = address_of(options.host, options.port);
+  builder.AddListeningPort(address, door_credentials(frontend, options.tls), &state->port);
+  if (!options.admin) {
+    state->service = make_generation_service(frontend);
+    builder.RegisterService(state->service.get());
+  }
   state->server = builder.BuildAndStart();
   if (state->server == nullptr || state->port == 0) {
     return Status(StatusCode::kUnavailable, "cannot listen on " + address + " for gRPC");

@@ -1,10 +1,14 @@
-// GrpcServer: the gRPC door: latentd.v1.Generation, grpc.health.v1 and reflection.
+// GrpcServer: the gRPC door: latentd.v1.Generation, grpc.health.v1 and reflection; or the one for
+// administrators: channelz, reflection and health.
 //
 // Health is NOT_SERVING until set_serving(true). With API keys, reflection is off (it cannot ask
 // for one); health needs none. Messages, concurrent streams, keepalive and connection age are
-// bounded.
+// bounded. Certificates are read again when their files change. With TLS a key is asked for before
+// a message is read; without, gRPC 1.51 has no hook there and each method asks first thing.
 //
-// Contract: start, set_serving, shutdown from one thread, main's. `frontend` outlives it.
+// Contract: an administrator's door is started after the other (gRPC adds channelz to every server
+// that is built from then on). start, set_serving, shutdown from one thread, main's. `frontend`
+// outlives it.
 #pragma once
 
 #include <memory>
@@ -13,14 +17,21 @@
 #include "base/clock.h"
 #include "base/result.h"
 #include "server/frontend.h"
+#include "server/tls_files.h"
 
 namespace latentd {
 
+struct GrpcOptions {
+  std::string host = "127.0.0.1";
+  int port = 0;  // 0: any free one
+  TlsFiles tls;
+  bool admin = false;
+};
+
 class GrpcServer final {
  public:
-  // kUnavailable when the address cannot be had. Port 0 picks a free one.
-  static Result<std::unique_ptr<GrpcServer>> start(Frontend& frontend, const std::string& host,
-                                                   int port);
+  // kUnavailable when the address cannot be had or the certificate cannot be used.
+  static Result<std::unique_ptr<GrpcServer>> start(Frontend& frontend, const GrpcOptions& options);
   ~GrpcServer();
 
   int port() const;

@@ -9,9 +9,11 @@
 #include <optional>
 
 #include "server/access_log.h"
+#include "server/http/door_stream.h"
 #include "server/http/exchange.h"
 #include "server/http/plain_routes.h"
 #include "server/http/router.h"
+#include "server/http/tls_context.h"
 
 namespace latentd {
 namespace {
@@ -69,19 +71,33 @@ bool is_json(std::string_view content_type) {
   return beast::iequals(content_type, "application/json");
 }
 
+// What a browser hears that asks whether a page of an allowed origin may make its request.
+HttpReply preflight_reply() {
+  HttpReply reply;
+  reply.status = 204;
+  reply.headers = {{"Access-Control-Allow-Methods", "GET, HEAD, POST"},
+                   {"Access-Control-Allow-Headers", "*, Authorization"},
+                   {"Access-Control-Max-Age", "600"}};
+  return reply;
+}
+
 class Connection final {
  public:
-  Connection(beast::tcp_stream stream, Door& door) : stream_(std::move(stream)), door_(door) {}
+  Connection(beast::tcp_stream tcp, Door& door)
+      : stream_(std::move(tcp),
+                door.options.tls == nullptr ? nullptr : door.options.tls->current()),
+        door_(door) {}
 
   asio::awaitable<void> run() {
     bool first = true;
+    const bool agreed = co_await stream_.handshake(kHeaderLimit);
+    if (!agreed) co_return;
     while (co_await await_request(std::exchange(first, false))) {
       const ActiveRequest active(door_);
       const bool open = co_await serve_one();
       if (!open) break;
     }
-    boost::system::error_code ignored;
-    stream_.socket().shutdown(asio::ip::tcp::socket::shutdown_both, ignored);
+    co_await stream_.close(kLingerLimit);
   }
 
  private:
@@ -126,9 +142,10 @@ class Connection final {
     style_.request_id = request_id_or_new(std::string_view(head["X-Request-Id"]));
     // A body that is not read ends the connection.
     style_.keep_alive = head.keep_alive() && !door_.last_answers();
+    style_.cors_origin = door_.allowed_origin(std::string_view(head["Origin"]));
     target_ = std::string(head.target());
     method_ = std::string(head.method_string());
-    match_ = match_route(target_);
+    match_ = door_.match(target_);
   }
 
   bool has_body() const { return parser_->chunked() || parser_->content_length().value_or(0) > 0; }
@@ -143,6 +160,11 @@ class Connection final {
     };
     if (std::distance(head.begin(), head.end()) > kMaxHeaderLines) {
       return no_body(http_error(431, "the header has more than 100 lines"));
+    }
+    // Browsers send no key with the question whether a page may ask.
+    if (!style_.cors_origin.empty() && head.method() == http::verb::options &&
+        head.count("Access-Control-Request-Method") > 0) {
+      return no_body(preflight_reply());
     }
     caller_ = nullptr;
     if (match_.needs_key) {
@@ -185,7 +207,7 @@ class Connection final {
   asio::awaitable<bool> serve_plain() {
     HttpReply reply = answer_plain(match_, door_.frontend);
     const int status = reply.status;
-    const bool written = co_await write_reply(stream_, std::move(reply), style_);
+    const bool written = co_await write_reply(stream_, door_, std::move(reply), style_);
     // Probes and scrapes would be most of the log.
     if (match_.route == Route::kModels || match_.route == Route::kModel) log(status, nullptr);
     co_return written&& style_.keep_alive;
@@ -207,7 +229,14 @@ class Connection final {
         co_await run_exchange(stream_, door_, match_.route, *std::move(slot),
                               std::move(parser_->get().body()), style_, arrival_);
     log(outcome.status, outcome.status == 200 ? &outcome.usage : nullptr);
-    co_return outcome.open;
+    co_return outcome.open&& keep_ahead(outcome.ahead);
+  }
+
+  // Bytes of the next request that came while an answer was awaited.
+  bool keep_ahead(std::string_view ahead) {
+    if (buffer_.size() + ahead.size() > buffer_.max_size()) return false;
+    buffer_.commit(asio::buffer_copy(buffer_.prepare(ahead.size()), asio::buffer(ahead)));
+    return true;
   }
 
   asio::awaitable<boost::system::error_code> read_body() {
@@ -227,10 +256,9 @@ class Connection final {
   // unread bytes would reset the connection under it.
   asio::awaitable<void> refuse(HttpReply reply) {
     log(reply.status, nullptr);
-    const bool written = co_await write_reply(stream_, std::move(reply), style_);
+    const bool written = co_await write_reply(stream_, door_, std::move(reply), style_);
     if (!written || style_.keep_alive) co_return;
-    boost::system::error_code ignored;
-    stream_.socket().shutdown(asio::ip::tcp::socket::shutdown_send, ignored);
+    stream_.shutdown_send();
     stream_.expires_after(kLingerLimit);
     std::vector<char> sink(16 << 10);
     for (std::size_t total = 0; total < kLingerBytes;) {
@@ -247,7 +275,7 @@ class Connection final {
                 std::to_string(status), arrival_, usage, caller_});
   }
 
-  beast::tcp_stream stream_;
+  DoorStream stream_;
   Door& door_;
   beast::flat_buffer buffer_{kMaxHeaderBytes + (64 << 10)};
   std::optional<Parser> parser_;
@@ -261,8 +289,8 @@ class Connection final {
 
 }  // namespace
 
-asio::awaitable<void> run_connection(beast::tcp_stream stream, Door& door) {
-  Connection connection(std::move(stream), door);
+asio::awaitable<void> run_connection(beast::tcp_stream tcp, Door& door) {
+  Connection connection(std::move(tcp), door);
   co_await connection.run();
 }
 

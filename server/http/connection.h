@@ -1,7 +1,7 @@
 // One HTTP connection: requests in, answers out, one after the other (pipelining is safe: the next
 // request is not read before the answer is written).
 //
-// Contract: run is spawned on the stream's strand and owns the stream; it throws nothing and ends
+// Contract: run is spawned on the socket's strand and owns the socket; it throws nothing and ends
 // when the connection does.
 #pragma once
 
@@ -12,6 +12,6 @@
 
 namespace latentd {
 
-boost::asio::awaitable<void> run_connection(boost::beast::tcp_stream stream, Door& door);
+boost::asio::awaitable<void> run_connection(boost::beast::tcp_stream tcp, Door& door);
 
 }  // namespace latentd

@@ -2,6 +2,7 @@
 
 #include <sys/socket.h>
 
+#include <array>
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
@@ -22,8 +23,7 @@ namespace beast = boost::beast;
 namespace http = boost::beast::http;
 
 constexpr auto kAwait = asio::as_tuple(asio::use_awaitable);
-constexpr auto kWriteLimit = std::chrono::seconds(30);
-constexpr std::size_t kSliceBytes = 16 << 10;                // what one write limit is for
+constexpr std::size_t kSliceBytes = 16 << 10;                // what one stall limit is for
 constexpr std::size_t kBacklogLimit = std::size_t{8} << 20;  // of what a reader leaves lying
 constexpr auto kKeepAliveInterval = std::chrono::seconds(15);
 
@@ -41,6 +41,11 @@ struct Mailroom {
   bool client_left = false;
   bool too_slow = false;  // backlog went beyond its limit: the generation was cancelled
   bool over = false;      // the exchange has ended: nobody looks any more
+
+  // Of an encrypted stream, which can only be watched by reading.
+  bool reading = false;
+  std::array<char, 4096> buffer{};
+  std::string ahead;  // what was read: the start of a next request
 };
 
 template <typename Change>
@@ -111,9 +116,23 @@ Status begin(Frontend& frontend, const std::shared_ptr<Mailroom>& room, Route ro
   return ok_status();
 }
 
+// As watch, of an encrypted stream: what shows on its socket may be a close or anything else, so it
+// is read. Whoever ends the exchange waits for the end of that.
+void watch_encrypted(DoorStream& stream, const std::shared_ptr<Mailroom>& room) {
+  room->reading = true;
+  stream.async_read_some(asio::buffer(room->buffer),
+                         [room](const boost::system::error_code& error, std::size_t size) {
+                           room->reading = false;
+                           room->client_left = room->client_left || (error && !room->over);
+                           room->ahead.assign(room->buffer.data(), size);
+                           room->wake.cancel();
+                         });
+}
+
 // Sets client_left when the peer closes while nothing is being read. Bytes of a next request end
 // the watch: they are left where they are.
-void watch(beast::tcp_stream& stream, const std::shared_ptr<Mailroom>& room) {
+void watch(DoorStream& stream, const std::shared_ptr<Mailroom>& room) {
+  if (stream.encrypted()) return watch_encrypted(stream, room);
   stream.socket().async_wait(
       asio::ip::tcp::socket::wait_read, [&stream, room](const boost::system::error_code& error) {
         if (error || room->over) return;  // the exchange has ended; `stream` may be gone
@@ -129,9 +148,18 @@ void watch(beast::tcp_stream& stream, const std::shared_ptr<Mailroom>& room) {
       });
 }
 
+template <typename Message>
+void add_cors(const AnswerStyle& style, Message& message) {
+  if (style.cors_origin.empty()) return;
+  message.set(http::field::access_control_allow_origin, style.cors_origin);
+  message.set(http::field::access_control_expose_headers,
+              "X-Request-Id, Retry-After, Retry-After-Ms");
+  if (style.cors_origin != "*") message.set(http::field::vary, "Origin");
+}
+
 class Exchange final {
  public:
-  Exchange(beast::tcp_stream& stream, Door& door, Route route, AnswerStyle style)
+  Exchange(DoorStream& stream, Door& door, Route route, AnswerStyle style)
       : stream_(stream),
         door_(door),
         route_(route),
@@ -154,7 +182,7 @@ class Exchange final {
     });
     watch(stream_, room_);
     co_await answer();
-    finish();
+    co_await finish();
     co_return outcome_;
   }
 
@@ -221,7 +249,7 @@ class Exchange final {
 
   asio::awaitable<void> reply(HttpReply answer) {
     outcome_.status = answer.status;
-    const bool written = co_await write_reply(stream_, std::move(answer), style_);
+    const bool written = co_await write_reply(stream_, door_, std::move(answer), style_);
     outcome_.open = written && style_.keep_alive;
   }
 
@@ -235,7 +263,7 @@ class Exchange final {
     head_written_ = true;
     boost::system::error_code failed = co_await write_bytes(part);
     if (!failed && last && style_.version >= 11) {
-      stream_.expires_after(kWriteLimit);
+      stream_.expires_after(door_.frontend.stall_limit());
       const auto [error, size] =
           co_await asio::async_write(stream_, http::make_chunk_last(), kAwait);
       failed = error;
@@ -255,7 +283,7 @@ class Exchange final {
     while (!part.empty()) {
       const auto slice = asio::buffer(part.substr(0, kSliceBytes));
       part.remove_prefix(slice.size());
-      stream_.expires_after(kWriteLimit);
+      stream_.expires_after(door_.frontend.stall_limit());
       boost::system::error_code failed;
       // Two statements, not a conditional: g++ 12 runs both arms of a ?: that awaits.
       if (style_.version < 11) {
@@ -277,20 +305,26 @@ class Exchange final {
     head.set(http::field::cache_control, "no-cache");
     head.set("X-Accel-Buffering", "no");
     head.set("X-Request-Id", style_.request_id);
+    add_cors(style_, head);
     head.keep_alive(style_.keep_alive);
     if (style_.version >= 11) head.chunked(true);
     http::response_serializer<http::empty_body> serializer(head);
-    stream_.expires_after(kWriteLimit);
+    stream_.expires_after(door_.frontend.stall_limit());
     const auto [error, size] = co_await http::async_write_header(stream_, serializer, kAwait);
     room_->client_left = room_->client_left || error.failed();
     co_return !error.failed();
   }
 
   // Ends the watch, and the generation if nobody waits for it any more.
-  void finish() {
+  asio::awaitable<void> finish() {
     room_->over = true;
     boost::system::error_code ignored;
     stream_.socket().cancel(ignored);
+    while (room_->reading) {
+      room_->wake.expires_after(kKeepAliveInterval);
+      co_await room_->wake.async_wait(kAwait);
+    }
+    outcome_.ahead = std::move(room_->ahead);
     if (room_->client_left || room_->too_slow) {
       outcome_.open = false;
       if (room_->generation && !done_ && !room_->too_slow) {
@@ -299,7 +333,7 @@ class Exchange final {
     }
   }
 
-  beast::tcp_stream& stream_;
+  DoorStream& stream_;
   Door& door_;
   const Route route_;
   AnswerStyle style_;
@@ -312,23 +346,24 @@ class Exchange final {
 
 }  // namespace
 
-asio::awaitable<Outcome> run_exchange(beast::tcp_stream& stream, Door& door, Route route,
-                                      IntakeSlot slot, std::string body, AnswerStyle style,
-                                      TimePoint arrival) {
+asio::awaitable<Outcome> run_exchange(DoorStream& stream, Door& door, Route route, IntakeSlot slot,
+                                      std::string body, AnswerStyle style, TimePoint arrival) {
   Exchange exchange(stream, door, route, std::move(style));
   co_return co_await exchange.run(std::move(slot), std::move(body), arrival);
 }
 
-asio::awaitable<bool> write_reply(beast::tcp_stream& stream, HttpReply reply, AnswerStyle style) {
+asio::awaitable<bool> write_reply(DoorStream& stream, Door& door, HttpReply reply,
+                                  AnswerStyle style) {
   http::response<http::string_body> response(static_cast<http::status>(reply.status),
                                              style.version);
   response.set(http::field::content_type, reply.content_type);
   response.set("X-Request-Id", style.request_id);
   for (const auto& [name, value] : reply.headers) response.set(name, value);
   response.keep_alive(style.keep_alive);
-  response.content_length(reply.body.size());
+  if (reply.status != 204) response.content_length(reply.body.size());
+  add_cors(style, response);
   if (!style.head) response.body() = std::move(reply.body);
-  stream.expires_after(kWriteLimit);
+  stream.expires_after(door.frontend.stall_limit());
   const auto [error, size] = co_await http::async_write(stream, response, kAwait);
   stream.expires_never();
   co_return !error.failed();

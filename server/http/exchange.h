@@ -7,10 +7,10 @@
 #pragma once
 
 #include <boost/asio/awaitable.hpp>
-#include <boost/beast/core/tcp_stream.hpp>
 #include <string>
 
 #include "server/http/door.h"
+#include "server/http/door_stream.h"
 #include "server/http/reply.h"
 #include "server/http/router.h"
 
@@ -22,21 +22,23 @@ struct AnswerStyle {
   bool keep_alive = true;
   bool head = false;  // headers only
   std::string request_id;
+  std::string cors_origin;  // what pages may read it; empty: none
 };
 
 struct Outcome {
   int status = 200;
   bool open = false;  // the connection can take another request
   Usage usage;        // of generations
+  std::string ahead;  // bytes of a next request that were read
 };
 
 // REQUIRES: takes_body(route).
-boost::asio::awaitable<Outcome> run_exchange(boost::beast::tcp_stream& stream, Door& door,
-                                             Route route, IntakeSlot slot, std::string body,
-                                             AnswerStyle style, TimePoint arrival);
+boost::asio::awaitable<Outcome> run_exchange(DoorStream& stream, Door& door, Route route,
+                                             IntakeSlot slot, std::string body, AnswerStyle style,
+                                             TimePoint arrival);
 
 // Writes a whole answer; whether that worked.
-boost::asio::awaitable<bool> write_reply(boost::beast::tcp_stream& stream, HttpReply reply,
+boost::asio::awaitable<bool> write_reply(DoorStream& stream, Door& door, HttpReply reply,
                                          AnswerStyle style);
 
 }  // namespace latentd

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "server/http/connection.h"
+#include "server/http/door.h"
 
 namespace latentd {
 namespace {
@@ -24,6 +25,8 @@ using asio::ip::tcp;
 
 constexpr auto kAwait = asio::as_tuple(asio::use_awaitable);
 constexpr int kThreads = 2;
+// What the kernel keeps of a connection: it would let a reader that has stopped have megabytes.
+constexpr int kSendBufferBytes = 128 << 10;
 
 // Half of the file descriptors: the rest is for gRPC, weights and logs.
 int max_connections() {
@@ -45,13 +48,13 @@ void report(const std::exception_ptr& error) {
 }  // namespace
 
 struct HttpServer::State {
-  explicit State(Frontend& frontend) : door(frontend) {}
+  State(Frontend& frontend, HttpOptions options) : door(frontend, std::move(options)) {}
 
-  boost::system::error_code listen(const std::string& host, int wanted_port) {
+  boost::system::error_code listen() {
     boost::system::error_code error;
     tcp::resolver resolver(io);
     const auto found =
-        resolver.resolve(host, std::to_string(wanted_port),
+        resolver.resolve(door.options.host, std::to_string(door.options.port),
                          tcp::resolver::passive | tcp::resolver::numeric_service, error);
     if (error) return error;
     const tcp::endpoint endpoint = *found.begin();
@@ -76,6 +79,7 @@ struct HttpServer::State {
       boost::system::error_code ignored;
       socket.set_option(tcp::no_delay(true), ignored);
       socket.set_option(asio::socket_base::keep_alive(true), ignored);
+      socket.set_option(asio::socket_base::send_buffer_size(kSendBufferBytes), ignored);
       ++door.connections;
       const auto executor = socket.get_executor();
       asio::co_spawn(executor, run_connection(boost::beast::tcp_stream(std::move(socket)), door),
@@ -100,13 +104,13 @@ HttpServer::HttpServer(std::unique_ptr<State> state) : state_(std::move(state)) 
 
 HttpServer::~HttpServer() { stop(); }
 
-Result<std::unique_ptr<HttpServer>> HttpServer::start(Frontend& frontend, const std::string& host,
-                                                      int port) {
-  auto state = std::make_unique<State>(frontend);
-  if (const auto error = state->listen(host, port)) {
-    return Status(
-        StatusCode::kUnavailable,
-        "cannot listen on " + host + ":" + std::to_string(port) + " for HTTP: " + error.message());
+Result<std::unique_ptr<HttpServer>> HttpServer::start(Frontend& frontend, HttpOptions options) {
+  auto state = std::make_unique<State>(frontend, std::move(options));
+  if (const auto error = state->listen()) {
+    const HttpOptions& wanted = state->door.options;
+    return Status(StatusCode::kUnavailable, "cannot listen on " + wanted.host + ":" +
+                                                std::to_string(wanted.port) +
+                                                " for HTTP: " + error.message());
   }
   asio::co_spawn(state->accepting, state->accept_all(), report);
   for (int i = 0; i < kThreads; ++i) {

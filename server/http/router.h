@@ -34,6 +34,12 @@ inline bool takes_body(Route route) {
          route == Route::kTokenize || route == Route::kDetokenize;
 }
 
+// Routes for whoever runs the server.
+inline bool is_operational(Route route) {
+  return route == Route::kHealthz || route == Route::kReadyz || route == Route::kHealth ||
+         route == Route::kVersion || route == Route::kMetrics;
+}
+
 struct RouteMatch {
   Route route = Route::kUnknown;
   bool needs_key = true;

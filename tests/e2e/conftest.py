@@ -89,6 +89,9 @@ class Server:
         listening = self.wait_for_line(r"listening\W+http\W+127\.0\.0\.1:(\d+)\W+grpc\W+127\.0\.0\.1:(\d+)")
         self.http_port, self.grpc_port = int(listening[1]), int(listening[2])
         self.url = f"http://127.0.0.1:{self.http_port}"
+        line = listening.string
+        self.metrics_port = int(found[1]) if (found := re.search(r"metrics\W+127\.0\.0\.1:(\d+)", line)) else None
+        self.admin_port = int(found[1]) if (found := re.search(r"admin\W+127\.0\.0\.1:(\d+)", line)) else None
 
     def _read(self) -> None:
         assert self.process.stderr is not None
@@ -130,7 +133,8 @@ class Server:
     def metrics(self, key: str | None = None) -> dict[str, float]:
         """name{labels without engine and model_name} -> value."""
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        request = urllib.request.Request(self.url + "/metrics", headers=headers)
+        url = f"http://127.0.0.1:{self.metrics_port}" if self.metrics_port else self.url
+        request = urllib.request.Request(url + "/metrics", headers=headers)
         with urllib.request.urlopen(request, timeout=10) as response:
             text = response.read().decode()
         values = {}

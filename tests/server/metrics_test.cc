@@ -63,6 +63,13 @@ TEST_F(MetricsTest, PublishTheEnginesSnapshotUnderBothNames) {
   EXPECT_THAT(text, HasSubstr(std::string("latentd_kv_bytes_per_token") + kLabels + " 640"));
 }
 
+TEST_F(MetricsTest, SayWhenACertificateEndsWhereThereIsOne) {
+  constexpr const char* kName = "latentd_certificate_expiry_timestamp_seconds";
+  EXPECT_THAT(metrics_.scrape(), Not(HasSubstr(kName)));
+  metrics_.set_certificate_expiry(2'000'000'000);
+  EXPECT_THAT(metrics_.scrape(), HasSubstr(std::string(kName) + " 2000000000\n"));
+}
+
 TEST_F(MetricsTest, CountWhatHappens) {
   set_engine();
   metrics_.count_prompt_tokens(11);

@@ -96,6 +96,30 @@ TEST(Options, LeaveTheDeviceAndWhatHangsOnItOpenUnlessTold) {
   EXPECT_FALSE(parse({"serve", "--model", "dir", "--device", "tpu"}).ok());
 }
 
+TEST(Options, OfAccess) {
+  const ServeOptions options =
+      parse_serve({"--api-key-file", "keys.yaml", "--tls-cert", "c.pem", "--tls-key", "k.pem",
+                   "--tls-client-ca", "ca.pem", "--cors-origin", "https://a", "--cors-origin",
+                   "https://b", "--metrics-port", "0", "--stall-timeout", "2.5"});
+  EXPECT_EQ(options.api_key_file, "keys.yaml");
+  EXPECT_TRUE(options.tls.enabled());
+  EXPECT_EQ(options.tls.client_ca, "ca.pem");
+  EXPECT_THAT(options.cors_origins, ElementsAre("https://a", "https://b"));
+  EXPECT_EQ(options.metrics_port, 0);
+  EXPECT_FALSE(options.admin_port.has_value());
+  EXPECT_EQ(options.stall_timeout, std::chrono::milliseconds(2500));
+  EXPECT_FALSE(parse({"serve", "--model", "m", "--tls-key", "k.pem"}).ok());
+  EXPECT_FALSE(parse({"serve", "--model", "m", "--tls-client-ca", "ca.pem"}).ok());
+}
+
+TEST(Options, MakeKeysWithAPolicy) {
+  const auto line = parse({"new-key", "--tenant", "t", "--max-concurrent", "3"});
+  ASSERT_TRUE(line.ok());
+  EXPECT_EQ(line->action, CommandLine::Action::kNewKey);
+  EXPECT_EQ(line->new_key.tenant, "t");
+  EXPECT_EQ(line->new_key.max_concurrent, 3);
+}
+
 TEST(Options, TakeTheLastOfAFlagThatIsGivenTwice) {
   EXPECT_EQ(parse_serve({"--http-port", "1", "--http-port", "2"}).http_port, 2);
 }
