@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import resource
 import selectors
+import shutil
 import socket
+import subprocess
 import time
 import urllib.error
 import urllib.request
 
 import grpc
 import pytest
-from conftest import CONTEXT, Server, eventually
+from conftest import Server, eventually
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
@@ -102,6 +104,35 @@ def test_the_limit_of_open_files_is_raised(server):
     assert soft == hard
 
 
+@pytest.mark.parametrize(("flags", "warns"), [([], True), (["--api-key", "k"], False)])
+def test_an_open_door_without_keys_is_warned_of(request, model_dir, flags, warns):
+    command = [request.config.getoption("--latentd"), "serve", "--model", str(model_dir), "--host", "0.0.0.0"]
+    ports = ["--http-port", "0", "--grpc-port", "0", "--drain-propagation", "0"]
+    process = subprocess.Popen([*command, *ports, *flags], stderr=subprocess.PIPE, text=True)
+    lines = []
+    for line in process.stderr:
+        lines.append(line)
+        if " ready " in line:
+            process.terminate()
+    assert process.wait(20) == 0
+    assert any("reachable from other machines" in line for line in lines) == warns
+
+
+def test_end_of_text_is_what_both_of_a_models_files_say(start_server, model_dir, tmp_path):
+    """config.json has one id, generation_config.json a list: any of them ends a text, and sampling defaults apply."""
+    model = tmp_path / "model"
+    shutil.copytree(model_dir, model)
+    settings = {"eos_token_id": [ord("q"), ord("r")], "do_sample": True, "temperature": 0.0}
+    (model / "generation_config.json").write_text(json.dumps(settings))
+    server = start_server("--served-model-name", "tiny", model=model)
+    client = server.client()
+    for token in (1, ord("q"), ord("r")):
+        answer = client.completions.create(model="tiny", prompt="x", max_tokens=9, logit_bias={str(token): 100})
+        assert answer.choices[0].finish_reason == "stop" and answer.usage.completion_tokens == 1
+    one, two = (client.completions.create(model="tiny", prompt="x", max_tokens=20).choices[0].text for _ in range(2))
+    assert one == two  # greedy, without being asked
+
+
 def request_bytes(**fields) -> bytes:
     body = json.dumps({"prompt": "run", "stream": True, "ignore_eos": True, **fields}).encode()
     head = "POST /v1/completions HTTP/1.1\r\nHost: t\r\nContent-Type: application/json\r\n"
@@ -187,34 +218,52 @@ def test_a_grpc_reader_that_stops_is_given_up_even_after_the_last_token(impatien
     impatient.wait_until_idle()
 
 
-def test_many_event_streams_lose_and_reorder_nothing(impatient):
-    """Hundreds at once over plain sockets; the soak test has thousands."""
-    count, tokens = 300, 24
-    expected = {}
-    for seed in range(8):
-        answer = impatient.client().completions.create(
-            model="tiny", prompt="run", max_tokens=tokens, seed=seed, extra_body={"ignore_eos": True, "return_token_ids": True}
-        )
-        expected[seed] = answer.choices[0].token_ids
-    selector, bodies = selectors.DefaultSelector(), {}
+def answers_of(server: Server, count: int, seeds: int, tokens: int) -> dict[socket.socket, tuple[int, bytes]]:
+    """`count` event streams at once, each to its end: the seed it was asked with, and its bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 2 * count + 256)), hard))
+    selector, seed_of, bodies = selectors.DefaultSelector(), {}, {}
     for i in range(count):
-        sock = socket.create_connection(("127.0.0.1", impatient.http_port), timeout=60)
-        request = request_bytes(max_tokens=tokens, seed=i % 8, return_token_ids=True, model="tiny")
+        sock = socket.create_connection(("127.0.0.1", server.http_port), timeout=60)
+        request = request_bytes(max_tokens=tokens, seed=i % seeds, return_token_ids=True)
         sock.sendall(request.replace(b"Host: t", b"Host: t\r\nConnection: close"))
-        bodies[sock] = (i % 8, bytearray())
+        seed_of[sock], bodies[sock] = i % seeds, bytearray()
         selector.register(sock, selectors.EVENT_READ)
+    values = server.metrics()
+    alive = values["latentd_num_requests_running"] + values["latentd_num_requests_waiting"]
+    print(f"{alive:.0f} of {count} in the house when the last was sent")
+    assert alive > count / 2
     while selector.get_map():
         ready = selector.select(60)
-        assert ready
+        assert ready, "no stream has gone on for a minute"
         for key, _ in ready:
             if part := key.fileobj.recv(65536):
-                bodies[key.fileobj][1].extend(part)
+                bodies[key.fileobj].extend(part)
             else:
                 selector.unregister(key.fileobj)
                 key.fileobj.close()
-    for seed, body in bodies.values():
-        lines = [line for line in bytes(body).split(b"\n") if line.startswith(b"data: ")]
+    return {sock: (seed_of[sock], bytes(body)) for sock, body in bodies.items()}
+
+
+def test_two_thousand_event_streams_lose_and_reorder_nothing(start_server):
+    count, seeds, tokens = 2000, 8, 120
+    flags = ["--max-num-seqs", "2048", "--max-queue", "2048", "--kv-cache-tokens", str(1 << 18)]
+    server = start_server("--served-model-name", "tiny", *flags)
+    expected = []
+    for seed in range(seeds):
+        fields = {"max_tokens": tokens, "seed": seed, "extra_body": {"ignore_eos": True, "return_token_ids": True}}
+        answer = server.client().completions.create(model="tiny", prompt="run", **fields)
+        expected.append((answer.choices[0].token_ids, answer.choices[0].text))
+    began = time.monotonic()
+    answers = answers_of(server, count, seeds, tokens)
+    seconds = time.monotonic() - began
+    print(f"{count} streams of {tokens} tokens: {seconds:.1f} s, {count * tokens / seconds:.0f} tokens a second")
+    assert len(answers) == count
+    for seed, body in answers.values():
+        lines = [line for line in body.split(b"\n") if line.startswith(b"data: ")]
         assert lines[-1] == b"data: [DONE]"
-        events = [json.loads(line[6:]) for line in lines[:-1]]
-        assert [token for event in events for token in event["choices"][0]["token_ids"]] == expected[seed]
-    assert CONTEXT > tokens
+        choices = [json.loads(line[6:])["choices"][0] for line in lines[:-1]]
+        ids = [token for choice in choices for token in choice["token_ids"]]
+        assert (ids, "".join(choice["text"] for choice in choices)) == expected[seed]
+    server.wait_until_idle()
+    assert server.metrics()['latentd_requests_rejected_total{reason="queue_full"}'] == 0
