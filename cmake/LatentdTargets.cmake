@@ -29,10 +29,12 @@ function(latentd_program name)
   target_link_libraries(${name} PRIVATE latentd_compile_options ${ARG_PRIVATE})
 endfunction()
 
-# latentd_test(NAME SOURCES a_test.cc ... [PRIVATE target ...] [LABELS label ...] [TIMEOUT seconds])
-# A GoogleTest program; each of its cases is a ctest test. Default label: unit.
+# latentd_test(NAME SOURCES a_test.cc ... [PRIVATE target ...] [LABELS label ...] [TIMEOUT seconds]
+#              [SERIAL])
+# A GoogleTest program; each of its cases is a ctest test. Default label: unit. SERIAL: nothing else
+# may run meanwhile.
 function(latentd_test name)
-  cmake_parse_arguments(ARG "" "TIMEOUT" "SOURCES;PRIVATE;LABELS" ${ARGN})
+  cmake_parse_arguments(ARG "SERIAL" "TIMEOUT" "SOURCES;PRIVATE;LABELS" ${ARGN})
   if(NOT ARG_LABELS)
     set(ARG_LABELS unit)
   endif()
@@ -44,5 +46,5 @@ function(latentd_test name)
   target_link_libraries(${name} PRIVATE latentd_compile_options ${ARG_PRIVATE} GTest::gmock_main)
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests)
   gtest_discover_tests(${name} DISCOVERY_TIMEOUT 60 NO_PRETTY_VALUES
-    PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT})
+    PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT} RUN_SERIAL ${ARG_SERIAL})
 endfunction()

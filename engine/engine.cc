@@ -189,12 +189,19 @@ Engine::Engine(std::unique_ptr<State> state) : state_(std::move(state)) {}
 Engine::~Engine() { stop(); }
 
 Result<std::unique_ptr<Engine>> Engine::load(const std::filesystem::path& model_dir,
-                                             const EngineOptions& requested, EventSink sink) {
+                                             const EngineOptions& options, EventSink sink) {
+  return load(model_dir, options, std::move(sink), nullptr);
+}
+
+Result<std::unique_ptr<Engine>> Engine::load(const std::filesystem::path& model_dir,
+                                             const EngineOptions& requested, EventSink sink,
+                                             std::unique_ptr<Backend> backend) {
   const TimePoint begin = steady_now();
   const EngineOptions options = resolve_device(requested);
   LATENTD_ASSIGN_OR_RETURN(ModelConfig config, load_model_config(model_dir));
   LATENTD_ASSIGN_OR_RETURN(GenerationDefaults defaults, load_generation_defaults(model_dir));
-  LATENTD_ASSIGN_OR_RETURN(LoadedModel model, load_model(model_dir, options, config));
+  LATENTD_ASSIGN_OR_RETURN(LoadedModel model,
+                           load_model(model_dir, options, config, std::move(backend)));
   EngineInfo info = engine_info(config, model);
   info.load_time = steady_now() - begin;
   auto state = std::make_unique<State>(std::move(config), std::move(defaults), std::move(info),

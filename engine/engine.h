@@ -28,6 +28,8 @@
 
 namespace latentd {
 
+class Backend;
+
 enum class Device : std::uint8_t { kCpu, kCuda, kAuto };
 
 enum class LoadFormat : std::uint8_t {
@@ -95,6 +97,10 @@ class Engine {
   // thread. Errors name the file or the option and the numbers.
   static Result<std::unique_ptr<Engine>> load(const std::filesystem::path& model_dir,
                                               const EngineOptions& options, EventSink sink);
+  // The same on a backend that the caller made for options.device.
+  static Result<std::unique_ptr<Engine>> load(const std::filesystem::path& model_dir,
+                                              const EngineOptions& options, EventSink sink,
+                                              std::unique_ptr<Backend> backend);
   ~Engine();  // stops
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;

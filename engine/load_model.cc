@@ -93,7 +93,7 @@ std::vector<MemoryUse> memory_table(const LoadedModel& model) {
 }  // namespace
 
 Result<LoadedModel> load_model(const std::filesystem::path& model_dir, const EngineOptions& options,
-                               const ModelConfig& config) {
+                               const ModelConfig& config, std::unique_ptr<Backend> backend) {
   // Mistakes in options come before anything that takes time.
   constexpr auto kNoLimit = std::numeric_limits<std::size_t>::max();
   LATENTD_ASSIGN_OR_RETURN(MemoryPlan plan, plan_memory(config, options, kNoLimit));
@@ -104,7 +104,10 @@ Result<LoadedModel> load_model(const std::filesystem::path& model_dir, const Eng
     LATENTD_ASSIGN_OR_RETURN(model.checkpoint, Checkpoint::open(model_dir, config));
     model.weight_bytes = model.checkpoint->weight_bytes();
   }
-  LATENTD_ASSIGN_OR_RETURN(model.backend, make_backend(options, config, model.weight_bytes));
+  model.backend = std::move(backend);
+  if (model.backend == nullptr) {
+    LATENTD_ASSIGN_OR_RETURN(model.backend, make_backend(options, config, model.weight_bytes));
+  }
   LATENTD_ASSIGN_OR_RETURN(ModelWeights weights, place_weights(options, config, model));
   const std::size_t budget = cache_budget(*model.backend, options);
   LATENTD_ASSIGN_OR_RETURN(model.plan, plan_memory(config, options, budget));

@@ -33,8 +33,9 @@ struct LoadedModel {
   std::vector<MemoryUse> memory = {};  // see EngineInfo
 };
 
-// `options` are resolved (device.h). Errors name the file or the option and the numbers.
+// `options` are resolved (device.h); a null `backend` is made as they say. Errors name the file or
+// the option and the numbers.
 Result<LoadedModel> load_model(const std::filesystem::path& model_dir, const EngineOptions& options,
-                               const ModelConfig& config);
+                               const ModelConfig& config, std::unique_ptr<Backend> backend);
 
 }  // namespace latentd

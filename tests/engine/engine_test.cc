@@ -3,71 +3,13 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <condition_variable>
-#include <map>
-#include <mutex>
 #include <thread>
 
 #include "tests/support/golden.h"
+#include "tests/support/inbox.h"
 
 namespace latentd {
 namespace {
-
-constexpr Duration kPatience = std::chrono::seconds(60);
-
-// Collects events as a server would, and lets a test wait for what it expects.
-class Inbox {
- public:
-  struct Thread {
-    std::vector<TokenId> tokens;
-    std::vector<Event::Kind> kinds;
-    bool finished = false;
-    FinishReason reason = FinishReason::kStop;
-    Status error;
-  };
-
-  EventSink sink() {
-    return [this](std::span<Event> events) {
-      {
-        std::lock_guard lock(mutex_);
-        for (const Event& event : events) take(event);
-      }
-      changed_.notify_all();
-    };
-  }
-
-  // What came for `id` until its last event.
-  Thread wait_finished(std::uint64_t id) {
-    return wait(id, [](const Thread& thread) { return thread.finished; });
-  }
-  Thread wait_tokens(std::uint64_t id, std::size_t count) {
-    return wait(id, [count](const Thread& thread) { return thread.tokens.size() >= count; });
-  }
-
- private:
-  template <typename Predicate>
-  Thread wait(std::uint64_t id, Predicate predicate) {
-    std::unique_lock lock(mutex_);
-    const bool met = changed_.wait_for(lock, kPatience, [&] { return predicate(threads_[id]); });
-    EXPECT_TRUE(met) << "request " << id;
-    return threads_[id];
-  }
-
-  void take(const Event& event) {
-    Thread& thread = threads_[event.request.value()];
-    EXPECT_FALSE(thread.finished) << "an event after the last one";
-    thread.kinds.push_back(event.kind);
-    if (event.kind == Event::Kind::kToken) thread.tokens.push_back(event.token.token);
-    if (event.kind != Event::Kind::kFinished) return;
-    thread.finished = true;
-    thread.reason = event.reason;
-    thread.error = event.error;
-  }
-
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::map<std::uint64_t, Thread> threads_;  // guarded by mutex_
-};
 
 EngineOptions small_options() {
   EngineOptions options;
@@ -100,7 +42,7 @@ class EngineTest : public ::testing::Test {
   // Waits until the engine thread published a snapshot that satisfies `predicate`.
   template <typename Predicate>
   bool wait_stats(Predicate predicate) const {
-    const TimePoint until = steady_now() + kPatience;
+    const TimePoint until = steady_now() + kTestPatience;
     while (!predicate(engine_->stats())) {
       if (steady_now() > until) return false;
       std::this_thread::yield();

@@ -66,28 +66,6 @@ class Invariance : public ::testing::TestWithParam<std::string> {
   }
 };
 
-TEST_P(Invariance, NeighboursThatJoinLeaveAndAreCancelledChangeNoBit) {
-  EngineRig rig(model(), {.num_pages = 400});
-  std::mt19937_64 random(7);
-  std::uint64_t next_id = kObserved + 1;
-  const auto join = [&] {
-    const auto size = 1 + static_cast<int>(random() % 90);
-    rig.submit(EngineRig::request(next_id, random_prompt(next_id, size, rig.config().vocab_size),
-                                  1 + static_cast<int>(random() % 60), 1.0F));
-    ++next_id;
-  };
-  for (int i = 0; i < 7; ++i) join();
-  for (int i = 0; i < 3; ++i) rig.turn();
-  rig.submit(observed(rig));
-  for (int i = 0; i < 8; ++i) join();
-  while (!rig.outcome(kObserved).finished) {
-    rig.turn();
-    if (random() % 3 == 0) join();
-    if (random() % 4 == 0) rig.cancel(kObserved + 1 + random() % (next_id - kObserved - 1));
-  }
-  expect_same_bits(alone(), rig.logits(kObserved));
-}
-
 TEST_P(Invariance, APrefixHitChangesNoBit) {
   EngineRig rig(model(), {});
   auto first = observed(rig);

@@ -8,7 +8,7 @@ namespace latentd {
 EngineRig::EngineRig(const std::filesystem::path& model_dir, const RigOptions& options) {
   config_ = load_model_config(model_dir).value();
   checkpoint_ = std::make_unique<Checkpoint>(Checkpoint::open(model_dir, config_).value());
-  backend_ = make_rig_backend(options.cpu_threads, options.batch_invariant);
+  backend_ = make_rig_backend(options);
   if (options.record_logits) {
     auto recording = std::make_unique<RecordingBackend>(std::move(backend_));
     recording_ = recording.get();

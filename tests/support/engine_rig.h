@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "engine/engine.h"
 #include "engine/model/model_config.h"
 #include "engine/model/weight_binder.h"
 #include "engine/model_runner.h"
@@ -37,11 +38,14 @@ struct RigOptions {
   std::vector<int> graph_buckets = {};
   // Keeps all logits; the backend then captures no graphs.
   bool record_logits = true;
+  DType activation = DType::kF32;  // CUDA; the CPU's is always fp32
 };
 
-// The backend of a rig, fp32: the CPU's in test_engine_rig, CUDA's in test_engine_rig_cuda.
-// The CPU's is always batch-invariant.
-std::unique_ptr<Backend> make_rig_backend(int cpu_threads, bool batch_invariant);
+// The device of a rig: the CPU in test_engine_rig, CUDA in test_engine_rig_cuda.
+Device rig_device();
+
+// Its backend. The CPU's is always batch-invariant.
+std::unique_ptr<Backend> make_rig_backend(const RigOptions& options);
 
 class EngineRig {
  public:

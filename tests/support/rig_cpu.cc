@@ -3,8 +3,10 @@
 
 namespace latentd {
 
-std::unique_ptr<Backend> make_rig_backend(int cpu_threads, bool /*batch_invariant*/) {
-  return make_cpu_backend({.threads = cpu_threads}).value();
+Device rig_device() { return Device::kCpu; }
+
+std::unique_ptr<Backend> make_rig_backend(const RigOptions& options) {
+  return make_cpu_backend({.threads = options.cpu_threads}).value();
 }
 
 }  // namespace latentd

@@ -9,11 +9,13 @@ namespace {
 
 }  // namespace
 
-std::unique_ptr<Backend> make_rig_backend(int /*cpu_threads*/, bool batch_invariant) {
-  CudaBackendOptions options;
-  options.activation = DType::kF32;
-  options.batch_invariant = batch_invariant;
-  return make_cuda_backend(options).value();
+Device rig_device() { return Device::kCuda; }
+
+std::unique_ptr<Backend> make_rig_backend(const RigOptions& options) {
+  CudaBackendOptions cuda;
+  cuda.activation = options.activation;
+  cuda.batch_invariant = options.batch_invariant;
+  return make_cuda_backend(cuda).value();
 }
 
 }  // namespace latentd

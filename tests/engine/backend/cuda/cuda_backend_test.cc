@@ -124,30 +124,6 @@ TEST_F(CudaBackend, MakesTheRandomTensorsOfTheCpu) {
   }
 }
 
-TEST_F(CudaBackend, KnowsItsMemory) {
-  const DeviceMemory before = backend_->memory().value();
-  EXPECT_GT(before.total, 4096 * kMiB);
-  const auto held = memory(MemoryKind::kDevice, 512 * kMiB);
-  const DeviceMemory after = backend_->memory().value();
-  EXPECT_EQ(after.total, before.total);
-  EXPECT_GE(after.used_by_process, before.used_by_process + 512 * kMiB);
-  EXPECT_FALSE(backend_->device_name().empty());
-}
-
-TEST_F(CudaBackend, LeaksNothingWhenWeightsDoNotFit) {
-  // A range of addresses is enough: what does not fit is refused before it is read.
-  TensorView small = make_tensor_view("x", DType::kU8, {1});
-  TensorView large = make_tensor_view("x", DType::kU8, {std::int64_t{1} << 40});
-  TensorView* const tensors[] = {&small, &large};
-  const DeviceMemory before = backend_->memory().value();
-  const Status status = backend_->upload_all(tensors, {});
-  EXPECT_EQ(status.code(), StatusCode::kResourceExhausted);
-  EXPECT_NE(status.message().find("weights: cannot allocate"), std::string::npos)
-      << status.message();
-  EXPECT_EQ(backend_->memory()->free, before.free);
-  EXPECT_TRUE(backend_->upload(small).ok());
-}
-
 TEST_F(CudaBackend, RefusesMoreMemoryThanThereIsAndGoesOn) {
   const auto refused = backend_->allocate(MemoryKind::kDevice, std::size_t{1} << 50, "cache");
   EXPECT_EQ(refused.status().code(), StatusCode::kResourceExhausted);
