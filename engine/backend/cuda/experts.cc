@@ -55,8 +55,8 @@ void Experts::reserve(const ReserveParams& p) {
   for (const LayerWeights& layer : p.weights->layers) {
     if (layer.moe.experts.empty()) continue;
     if (tables_.table(layer.moe) == nullptr) return;
-    const bool joins = activation_ == DType::kBF16 && shared_experts_of(layer.moe) > 0;
-    shared_apart = shared_apart || (layer.moe.shared.gate.is_set() && !joins);
+    // Dtypes decide whether they join the others: small enough to be taken in any case.
+    shared_apart = shared_apart || layer.moe.shared.gate.is_set();
   }
   if (!take_scratch(step)) return;
   if (shared_apart) shared_.take<float>(elements(step.num_tokens, step.hidden_size));
