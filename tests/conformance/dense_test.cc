@@ -67,11 +67,13 @@ TEST_P(DenseOps, LinearAgreesWithDoublePrecisionForEveryShape) {
 
 TEST_P(DenseOps, RmsNormAgreesWithDoublePrecisionAndWorksInPlace) {
   Device device(*GetParam().backend);
-  for (const int dim : {1, 5, 16, 100, 768, 1536}) {
-    SCOPED_TRACE(dim);
+  // Whole vectors, and rows that lie across them.
+  for (const auto& [dim, between] :
+       {std::pair{1, 3}, {5, 3}, {16, 8}, {100, 4}, {768, 3}, {768, 8}, {1536, 8}, {2048, 8}}) {
+    SCOPED_TRACE(std::to_string(dim) + " + " + std::to_string(between));
     constexpr std::size_t kRows = 19;
     const auto width = static_cast<std::size_t>(dim);
-    const std::size_t stride = width + 3;
+    const std::size_t stride = width + static_cast<std::size_t>(between);
     const Tensor weight = device.tensor(random_values(random_, width), GetParam().weights, {dim});
     const auto x = random_values(random_, kRows * stride, 3.0F);
     void* data = device.activations(x);

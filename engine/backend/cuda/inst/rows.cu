@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cstdint>
 
 #include "engine/backend/cuda/kernels/rope_append.cuh"
 #include "engine/backend/cuda/kernels/rows.cuh"
@@ -9,6 +10,17 @@ namespace {
 
 constexpr int kThreads = 256;
 constexpr std::size_t kMostBlocks = 4096;
+
+// Whether rms_norm_bf16_kernel computes it: whole vectors, one a thread.
+bool norms_in_registers(const RmsNormParams& p) {
+  const auto aligned = [](const void* data) {
+    return reinterpret_cast<std::uintptr_t>(data) % (kNormVector * sizeof(__nv_bfloat16)) == 0;
+  };
+  return p.weight.dtype == DType::kBF16 && p.dim % kNormVector == 0 &&
+         p.dim <= kNormVector * kMostNormThreads && p.x_stride % kNormVector == 0 &&
+         p.out_stride % kNormVector == 0 && aligned(p.x) && aligned(p.out) &&
+         aligned(p.weight.data);
+}
 
 unsigned blocks_for(std::size_t count) {
   return static_cast<unsigned>(
@@ -49,7 +61,13 @@ cudaError_t launch_copy_row_tokens(cudaStream_t stream, const BatchView& batch, 
 
 cudaError_t launch_rms_norm(cudaStream_t stream, const RmsNormParams& p, DType activation) {
   if (p.num_rows == 0) return cudaSuccess;
-  rms_norm_kernel<<<static_cast<unsigned>(p.num_rows), kThreads, 0, stream>>>(p, activation);
+  const auto rows = static_cast<unsigned>(p.num_rows);
+  if (activation == DType::kBF16 && norms_in_registers(p)) {
+    const int threads = (p.dim / kNormVector + kWarp - 1) / kWarp * kWarp;
+    rms_norm_bf16_kernel<<<rows, threads, 0, stream>>>(p);
+  } else {
+    rms_norm_kernel<<<rows, kThreads, 0, stream>>>(p, activation);
+  }
   return cudaGetLastError();
 }
 
@@ -63,8 +81,8 @@ cudaError_t launch_silu_multiply(cudaStream_t stream, void* gate, const void* up
 
 cudaError_t launch_rope_append(cudaStream_t stream, const RopeAppendParams& p, DType activation) {
   if (p.batch.num_tokens == 0) return cudaSuccess;
-  rope_append_kernel<<<static_cast<unsigned>(p.batch.num_tokens), kThreads, 0, stream>>>(
-      p, activation);
+  const dim3 grid(static_cast<unsigned>(p.batch.num_tokens), 2);
+  rope_append_kernel<<<grid, kThreads, 0, stream>>>(p, activation);
   return cudaGetLastError();
 }
 

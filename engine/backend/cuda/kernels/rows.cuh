@@ -80,6 +80,45 @@ __global__ void rms_norm_kernel(RmsNormParams p, DType activation) {
   }
 }
 
+constexpr int kNormVector = 8;  // bf16 elements of 16 bytes
+constexpr int kMostNormThreads = 1024;
+
+// The same for bf16 rows of whole vectors: a thread keeps its one in registers.
+__global__ void __launch_bounds__(kMostNormThreads) rms_norm_bf16_kernel(RmsNormParams p) {
+  __shared__ float shared[kBlockShared];
+  const auto* x =
+      static_cast<const __nv_bfloat16*>(p.x) + static_cast<std::size_t>(blockIdx.x) * p.x_stride;
+  const int first = static_cast<int>(threadIdx.x) * kNormVector;
+  const bool mine = first < p.dim;
+  union Vector {
+    uint4 bits;
+    __nv_bfloat162 pairs[kNormVector / 2];
+  };
+  Vector values{};
+  Vector weights{};
+  if (mine) {
+    values.bits = *reinterpret_cast<const uint4*>(x + first);
+    weights.bits =
+        *reinterpret_cast<const uint4*>(static_cast<const __nv_bfloat16*>(p.weight.data) + first);
+  }
+  float squares = 0.0F;
+  for (const __nv_bfloat162 pair : values.pairs) {
+    const float2 v = __bfloat1622float2(pair);
+    squares += v.x * v.x + v.y * v.y;
+  }
+  squares = block_reduce(squares, Sum{}, shared);
+  if (!mine) return;
+  const float scale = 1.0F / sqrtf(squares / static_cast<float>(p.dim) + p.eps);
+  for (int i = 0; i < kNormVector / 2; ++i) {
+    const float2 v = __bfloat1622float2(values.pairs[i]);
+    const float2 w = __bfloat1622float2(weights.pairs[i]);
+    values.pairs[i] = __floats2bfloat162_rn(v.x * scale * w.x, v.y * scale * w.y);
+  }
+  auto* out =
+      static_cast<__nv_bfloat16*>(p.out) + static_cast<std::size_t>(blockIdx.x) * p.out_stride;
+  *reinterpret_cast<uint4*>(out + first) = values.bits;
+}
+
 // gate[i] = silu(gate[i]) * up[i]
 __global__ void silu_multiply_kernel(Elements gate, ConstElements up, std::size_t count) {
   const std::size_t step = static_cast<std::size_t>(gridDim.x) * blockDim.x;
