@@ -331,6 +331,64 @@ TEST_P(MoeOps, ExpertsOfOddWidthsAgree) {
   }
 }
 
+// Scratch of ffn_block for `tokens` tokens.
+FfnScratch ffn_scratch(Device& device, const WideExperts& w, int tokens) {
+  FfnScratch scratch;
+  scratch.normed = device.empty_activations(size(tokens * w.hidden));
+  scratch.gate_up =
+      device.empty_activations(size(tokens) * 2 * size((w.top_k + w.shared) * w.inner));
+  scratch.router_logits = device.array(std::vector<float>(size(tokens * w.experts)));
+  scratch.expert_ids = device.array(std::vector<std::int32_t>(size(tokens * w.top_k), -1));
+  scratch.expert_weights = device.array(std::vector<float>(size(tokens * w.top_k)));
+  return scratch;
+}
+
+TEST_P(MoeOps, FfnBlockIsItsOperationsOneAfterAnother) {
+  Device device(*GetParam().backend);
+  for (WideExperts w : {WideExperts{256, 64, 64, 6, 2}, WideExperts{264, 40, 20, 3, 0},
+                        WideExperts{72, 24, 160, 5, 1}, WideExperts{2304, 16, 8, 2, 1}}) {
+    w.fill(device, random_, GetParam().weights);
+    LayerWeights layer;
+    layer.moe = w.on_device;
+    layer.moe.router = device
+                           .tensor(random_values(random_, size(w.experts * w.hidden)),
+                                   GetParam().weights, {w.experts, w.hidden})
+                           .device;
+    layer.post_attention_norm =
+        device.tensor(random_values(random_, size(w.hidden)), GetParam().weights, {w.hidden})
+            .device;
+    FfnBlockParams p;
+    p.hidden_size = w.hidden;
+    p.norm_eps = 1e-6F;
+    p.weights = &layer;
+    p.routing.num_experts = w.experts;
+    p.routing.experts_per_token = w.top_k;
+    // Twice, because a launch may leave something for the next one.
+    for (const int tokens : {1, 2, 7, 7, 16, 17, 65}) {
+      SCOPED_TRACE(::testing::Message() << w.hidden << " wide, " << tokens << " tokens");
+      const auto values = random_values(random_, size(tokens * w.hidden), 2.0F);
+      p.num_tokens = tokens;
+      p.hidden = device.activations(values);
+      p.scratch = ffn_scratch(device, w, tokens);
+      device->ffn_block(p);
+      void* hidden = device.activations(values);
+      const FfnScratch s = ffn_scratch(device, w, tokens);
+      device->rms_norm({hidden, layer.post_attention_norm, s.normed, tokens, w.hidden, w.hidden,
+                        w.hidden, p.norm_eps});
+      device->linear({s.normed, layer.moe.router, s.router_logits, tokens, false, true});
+      device->route(
+          {p.routing, s.router_logits, TensorView{}, s.expert_ids, s.expert_weights, tokens});
+      device->experts({s.normed, &layer.moe, s.expert_ids, s.expert_weights, hidden, s.gate_up,
+                       tokens, w.hidden, w.experts, w.top_k});
+      const auto count = size(tokens * w.top_k);
+      EXPECT_EQ(device.read(p.scratch.expert_ids, count), device.read(s.expert_ids, count));
+      EXPECT_LT(oracle::relative_error(to_double(device.read_activations(p.hidden, values.size())),
+                                       to_double(device.read_activations(hidden, values.size()))),
+                device.tolerance());
+    }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Conformance, MoeOps, ::testing::ValuesIn(all_cases()),
                          [](const auto& test) { return case_name(test.param); });
 

@@ -16,6 +16,14 @@ void check_float(const TensorView& tensor, const char* what) {
                 "{}: fp32 or bf16 expected, got {}", what, tensor.to_string());
 }
 
+void check_routing(const RoutingParams& r) {
+  LATENTD_CHECK(r.experts_per_token > 0 && r.experts_per_token <= r.num_experts &&
+                    r.num_groups > 0 && r.num_experts % r.num_groups == 0 &&
+                    r.groups_per_token > 0 && r.groups_per_token <= r.num_groups,
+                "{} of {} experts in {} of {} groups", r.experts_per_token, r.num_experts,
+                r.groups_per_token, r.num_groups);
+}
+
 // Products with one matrix a head: x and out are [tokens, heads, width].
 Product per_head(const MlaGeometry& g, std::int32_t num_tokens, std::int32_t x_width,
                  std::int32_t out_width, DType activation) {
@@ -161,8 +169,9 @@ void CudaOps::project_value(const ProjectValueParams& p) {
   multiply(product, "project_value");
 }
 
-// Where keys and values are not expanded, the absorbed form of the same function: more arithmetic. Which tokens the rows hold is known to the device alone: products cover all tokens of the
-// step, attention and the copy into `out` those of the rows.
+// Where keys and values are not expanded, the absorbed form of the same function: more arithmetic.
+// Which tokens the rows hold is known to the device alone: products cover all tokens of the step,
+// attention and the copy into `out` those of the rows.
 void CudaOps::expanded_attention(const ExpandedAttentionParams& p) {
   if (!context_.ok() || (blas_ != nullptr && expanded_.run(p, activation_, *blas_))) return;
   const MlaGeometry& g = p.geometry;
@@ -200,12 +209,7 @@ void CudaOps::mlp(const MlpParams& p) {
 }
 
 void CudaOps::route(const RouteParams& p) {
-  const RoutingParams& r = p.routing;
-  LATENTD_CHECK(r.experts_per_token > 0 && r.experts_per_token <= r.num_experts &&
-                    r.num_groups > 0 && r.num_experts % r.num_groups == 0 &&
-                    r.groups_per_token > 0 && r.groups_per_token <= r.num_groups,
-                "{} of {} experts in {} of {} groups", r.experts_per_token, r.num_experts,
-                r.groups_per_token, r.num_groups);
+  check_routing(p.routing);
   LATENTD_CHECK(!p.correction_bias.is_set() || p.correction_bias.dtype == DType::kF32,
                 "the correction bias is fp32, got {}", p.correction_bias.to_string());
   if (context_.ok()) check(launch_route(context_.stream(), p), "route");
@@ -221,9 +225,12 @@ void CudaOps::experts(const ExpertsParams& p) {
 void CudaOps::ffn_block(const FfnBlockParams& p) {
   const LayerWeights& w = *p.weights;
   const FfnScratch& s = p.scratch;
+  const bool moe = !w.moe.experts.empty();
+  if (moe) check_routing(p.routing);
+  if (!context_.ok() || (moe && blas_ != nullptr && experts_.run_block(p))) return;
   rms_norm({p.hidden, w.post_attention_norm, s.normed, p.num_tokens, p.hidden_size, p.hidden_size,
             p.hidden_size, p.norm_eps});
-  if (w.moe.experts.empty()) {
+  if (!moe) {
     mlp({s.normed, &w.mlp, p.hidden, s.gate_up, p.num_tokens, p.hidden_size});
     return;
   }

@@ -15,7 +15,7 @@ namespace latentd::cuda {
 // Entries (pairs of token and expert) of one part in the portable kernels.
 inline constexpr int kGenericPart = 64;
 // Tokens that are computed together: bounds the memory of what experts give before it is summed,
-// [tokens, experts_per_token + shared experts, hidden] fp32.
+// [tokens, experts_per_token + shared experts, hidden].
 inline constexpr int kMostExpertTokens = 4096;
 
 // Parts that `entries` may fill when every expert's last one is partly empty.
@@ -40,12 +40,27 @@ constexpr int expert_tile(int tokens, int experts_per_token, int num_experts, bo
   return warp_groups ? kTilePart : 32;
 }
 
-// The same for a dense product of `rows` rows.
+// The same for a dense product. Few slabs hide little of a chain's latency: narrow tiles, which
+// read weights from L2 again, are faster than wide ones until tiles of warp groups are.
 constexpr int product_tile(int rows, bool warp_groups) {
-  if (rows <= 8) return 8;
-  if (rows <= 16) return 16;
-  return rows > 64 && warp_groups ? kTilePart : 32;
+  if (rows <= 32) return 8;
+  if (rows < kTilePart) return 16;
+  return warp_groups ? kTilePart : 32;
 }
+
+// Whether norm, router, route and sort of a step run as one launch (kernels/gate.cuh): every token
+// reads the whole router, which pays off while launches weigh more. Its sums have an order of their
+// own, so batch-invariant steps never do.
+constexpr bool fits_gate(int tokens, int hidden_size, int num_experts) {
+  constexpr int kMostTokens = 16;
+  constexpr int kMostSharedFloats = 12 * 1024;
+  return tokens <= kMostTokens && hidden_size % 8 == 0 &&
+         hidden_size + 5 * num_experts <= kMostSharedFloats;
+}
+
+// Whether launches of a step may begin while the one before ends: worth 2 us of few tokens' 65, and
+// not of use where tiles of many tokens want the whole GPU.
+constexpr bool launches_early(int tokens) { return tokens <= 64; }
 
 // Whether rows of `bytes` bytes at `address` can be copied in pieces of 16 bytes.
 inline bool in_pieces(const void* address, std::int64_t bytes) {

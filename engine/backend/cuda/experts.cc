@@ -39,7 +39,8 @@ Experts::Experts(CudaContext& context, DType activation)
       tables_(context),
       given_(context),
       shared_(context),
-      order_(context) {}
+      order_(context),
+      arrived_(context) {}
 
 void Experts::reserve(const ReserveParams& p) {
   const MoeConfig& moe = p.config->moe;
@@ -51,39 +52,41 @@ void Experts::reserve(const ReserveParams& p) {
   step.shared_experts = moe.num_shared_experts;
   step.hidden_size = p.config->hidden_size;
   step.part_tokens = 1;
+  step.tensor_cores = true;
   bool shared_apart = false;
   for (const LayerWeights& layer : p.weights->layers) {
     if (layer.moe.experts.empty()) continue;
     if (tables_.table(layer.moe) == nullptr) return;
-    // Dtypes decide whether they join the others: small enough to be taken in any case.
-    shared_apart = shared_apart || layer.moe.shared.gate.is_set();
+    const bool tensor_cores = on_tensor_cores(layer.moe);
+    const bool joins = tensor_cores && shared_experts_of(layer.moe) > 0;
+    step.tensor_cores = step.tensor_cores && tensor_cores;
+    shared_apart = shared_apart || (layer.moe.shared.gate.is_set() && !joins);
   }
-  if (!take_scratch(step)) return;
+  if (!take_scratch(step) || arrived_.take<std::int32_t>(1) == nullptr) return;
   if (shared_apart) shared_.take<float>(elements(step.num_tokens, step.hidden_size));
-  for (Scratch* scratch : {&given_, &shared_, &order_}) scratch->freeze();
+  for (Scratch* scratch : {&given_, &shared_, &order_, &arrived_}) scratch->freeze();
 }
 
 bool Experts::take_scratch(ExpertStep& step) {
-  step.given = given_.take<float>(elements(entries_of(step), step.hidden_size));
+  step.given = given_.take_bytes(elements(entries_of(step), step.hidden_size) *
+                                 (step.tensor_cores ? sizeof(BFloat16) : sizeof(float)));
   const auto parts = elements(
       most_expert_parts(entries_of(step), step.num_experts + step.shared_experts, step.part_tokens),
       1);
   constexpr std::size_t kPartInts = sizeof(ExpertPart) / sizeof(std::int32_t);
-  auto* order = order_.take<std::int32_t>(1 + parts * kPartInts + elements(step.num_entries, 1));
+  auto* order = order_.take<std::int32_t>((1 + parts) * kPartInts + elements(step.num_entries, 1));
   if (step.given == nullptr || order == nullptr) return false;
+  step.most_parts = static_cast<std::int32_t>(parts);
   step.num_parts = order;
-  step.parts = reinterpret_cast<ExpertPart*>(order + 1);
-  step.order = order + 1 + parts * kPartInts;
+  step.parts = reinterpret_cast<ExpertPart*>(order + kPartInts);
+  step.order = order + (1 + parts) * kPartInts;
   return true;
 }
 
-bool Experts::on_tensor_cores(const ExpertsParams& p) const {
+bool Experts::on_tensor_cores(const MoeWeights& weights) const {
   if (activation_ != DType::kBF16 || !context_.has_tensor_cores()) return false;
-  const bool shared_joins = !p.weights->shared.gate.is_set() ||
-                            shared_experts_of(*p.weights) == 0 || streams(p.weights->shared);
-  return shared_joins && in_pieces(p.x, std::int64_t{p.hidden_size} * 2) &&
-         in_pieces(p.gate_up, 0) && in_pieces(p.hidden, 0) &&
-         std::all_of(p.weights->experts.begin(), p.weights->experts.end(), streams);
+  const bool shared_joins = shared_experts_of(weights) == 0 || streams(weights.shared);
+  return shared_joins && std::all_of(weights.experts.begin(), weights.experts.end(), streams);
 }
 
 void Experts::run(const ExpertsParams& p, const SharedMlp& shared_mlp) {
@@ -92,26 +95,28 @@ void Experts::run(const ExpertsParams& p, const SharedMlp& shared_mlp) {
   }
 }
 
-void Experts::run_chunk(const ExpertsParams& p, std::int32_t first_token, std::int32_t num_tokens,
-                        const SharedMlp& shared_mlp) {
+ExpertStep Experts::describe(const ExpertsParams& p, std::int32_t first_token,
+                             std::int32_t num_tokens) const {
   const MoeWeights& weights = *p.weights;
   const TensorView& gate = weights.experts[0].gate;
   LATENTD_CHECK(gate.dtype == DType::kF32 || gate.dtype == DType::kBF16,
                 "experts: fp32 or bf16 expected, got {}", gate.to_string());
-  const bool tensor_cores = on_tensor_cores(p);
   ExpertStep step;
+  step.tensor_cores = on_tensor_cores(weights);
+  step.early =
+      step.tensor_cores && context_.has_warp_group_products() && launches_early(num_tokens);
   step.activation = activation_;
   step.weights = gate.dtype;
   step.num_tokens = num_tokens;
   step.num_entries = num_tokens * p.experts_per_token;
   step.num_experts = p.num_experts;
-  step.shared_experts = tensor_cores ? shared_experts_of(weights) : 0;
+  step.shared_experts = step.tensor_cores ? shared_experts_of(weights) : 0;
   step.experts_per_token = p.experts_per_token;
   step.hidden_size = p.hidden_size;
   step.inner = static_cast<std::int32_t>(gate.dim(0));
-  step.part_tokens = tensor_cores ? expert_tile(num_tokens, p.experts_per_token, p.num_experts,
-                                                context_.has_warp_group_products())
-                                  : kGenericPart;
+  step.part_tokens = step.tensor_cores ? expert_tile(num_tokens, p.experts_per_token, p.num_experts,
+                                                     context_.has_warp_group_products())
+                                       : kGenericPart;
   const std::int64_t first_hidden = std::int64_t{first_token} * p.hidden_size;
   step.x = advance(p.x, first_hidden, activation_);
   step.hidden = advance(p.hidden, first_hidden, activation_);
@@ -119,19 +124,60 @@ void Experts::run_chunk(const ExpertsParams& p, std::int32_t first_token, std::i
   step.expert_weights = p.expert_weights + std::int64_t{first_token} * p.experts_per_token;
   // Tokens of other chunks are done or not begun: each chunk has all of the scratch.
   step.act = p.gate_up;
-  step.experts = tables_.table(weights);
+  return step;
+}
+
+void Experts::run_chunk(const ExpertsParams& p, std::int32_t first_token, std::int32_t num_tokens,
+                        const SharedMlp& shared_mlp) {
+  const MlpWeights& shared_weights = p.weights->shared;
+  ExpertStep step = describe(p, first_token, num_tokens);
+  step.experts = tables_.table(*p.weights);
   if (step.experts == nullptr || !take_scratch(step)) return;
-  if (weights.shared.gate.is_set() && step.shared_experts == 0) {
+  if (shared_weights.gate.is_set() && step.shared_experts == 0) {
     auto* shared = shared_.take<float>(elements(num_tokens, p.hidden_size));
     if (shared == nullptr) return;
     void* behind = advance(p.gate_up, std::int64_t{step.num_entries} * step.inner, activation_);
-    shared_mlp(weights.shared, step.x, behind, shared, num_tokens);
+    shared_mlp(shared_weights, step.x, behind, shared, num_tokens);
     step.shared = shared;
   }
   if (!context_.ok()) return;
-  context_.check(tensor_cores ? launch_experts_on_tensor_cores(context_.stream(), step)
-                              : launch_experts(context_.stream(), step),
+  context_.check(step.tensor_cores ? launch_experts_on_tensor_cores(context_.stream(), step)
+                                   : launch_experts(context_.stream(), step),
                  "experts");
+}
+
+bool Experts::run_block(const FfnBlockParams& p) {
+  const LayerWeights& w = *p.weights;
+  const RoutingParams& r = p.routing;
+  const bool shared_joins = !w.moe.shared.gate.is_set() || shared_experts_of(w.moe) > 0;
+  if (!context_.has_warp_group_products() || !on_tensor_cores(w.moe) || !shared_joins ||
+      !fits_gate(p.num_tokens, p.hidden_size, r.num_experts) ||
+      w.post_attention_norm.dtype != DType::kBF16 || w.moe.router.dtype != DType::kBF16) {
+    return false;
+  }
+  const FfnScratch& s = p.scratch;
+  GateStep gate;
+  gate.experts = describe({s.normed, &w.moe, s.expert_ids, s.expert_weights, p.hidden, s.gate_up,
+                           p.num_tokens, p.hidden_size, r.num_experts, r.experts_per_token},
+                          0, p.num_tokens);
+  gate.experts.experts = tables_.table(w.moe);
+  if (gate.experts.experts == nullptr || !take_scratch(gate.experts)) return true;
+  auto* arrived = arrived_.take<std::int32_t>(1);
+  if (arrived == nullptr) return true;
+  gate.hidden = p.hidden;
+  gate.norm = w.post_attention_norm.data;
+  gate.router = w.moe.router.data;
+  gate.correction_bias = static_cast<const float*>(w.moe.correction_bias.data);
+  gate.normed = s.normed;
+  gate.expert_ids = s.expert_ids;
+  gate.expert_weights = s.expert_weights;
+  gate.arrived = arrived;
+  gate.routing = r;
+  gate.norm_eps = p.norm_eps;
+  if (!context_.check(launch_gate(context_.stream(), gate), "gate of experts")) return true;
+  gate.experts.sorted = true;
+  context_.check(launch_experts_on_tensor_cores(context_.stream(), gate.experts), "experts");
+  return true;
 }
 
 }  // namespace latentd::cuda

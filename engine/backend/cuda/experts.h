@@ -1,9 +1,10 @@
 // Experts: routed and shared experts of a MoE layer on the GPU.
 //
 // Sorts the step's entries by expert on the device and computes gate-and-up, down and the sum in
-// index order, each in one launch. bf16 goes through tensor cores (kernels/weight_stream.cuh), the
-// shared experts as further experts of the same launches when their shape allows; everything else
-// through the portable kernels. Which one is a function of dtypes and shapes alone.
+// index order, each in one launch; few tokens are normed, routed and sorted in one launch too. bf16
+// goes through tensor cores (kernels/weight_stream.cuh), the shared experts as further experts of
+// the same launches when their shape allows; everything else through the portable kernels. Which
+// one is a function of dtypes and shapes alone.
 //
 // Contract: used by the backend's thread. After `reserve` nothing is allocated and nothing waits
 // for the GPU, so that steps can be captured.
@@ -36,19 +37,26 @@ class Experts {
   // `shared_mlp` is called only for shared experts that do not join the launches.
   void run(const ExpertsParams& p, const SharedMlp& shared_mlp);
 
+  // The whole ffn_block of a few tokens, or false when they are too many or not bf16. Its sums
+  // depend on the number of tokens: not for batch-invariant steps.
+  bool run_block(const FfnBlockParams& p);
+
  private:
+  ExpertStep describe(const ExpertsParams& p, std::int32_t first_token,
+                      std::int32_t num_tokens) const;
   void run_chunk(const ExpertsParams& p, std::int32_t first_token, std::int32_t num_tokens,
                  const SharedMlp& shared_mlp);
-  bool on_tensor_cores(const ExpertsParams& p) const;
+  bool on_tensor_cores(const MoeWeights& weights) const;
   // Points `step` into scratch; false after an error.
   bool take_scratch(ExpertStep& step);
 
   CudaContext& context_;
   DType activation_;
   ExpertTables tables_;
-  Scratch given_;   // what experts give before it is summed
-  Scratch shared_;  // the same of shared experts that do not join the launches
-  Scratch order_;   // entries sorted by expert, and the parts
+  Scratch given_;    // what experts give before it is summed
+  Scratch shared_;   // the same of shared experts that do not join the launches
+  Scratch order_;    // entries sorted by expert, and the parts
+  Scratch arrived_;  // zero outside launches
 };
 
 }  // namespace latentd::cuda

@@ -44,6 +44,8 @@ cudaError_t launch_mla_plan(cudaStream_t stream, const MlaPlanParams& p);
 // 16 bytes. Needs shares * group CTAs to be resident at once.
 cudaError_t launch_mla_attention(cudaStream_t stream, const MlaAttentionParams& p);
 cudaError_t launch_route(cudaStream_t stream, const RouteParams& p);
+// norm, router, route and sort of few tokens. REQUIRES: fits_gate.
+cudaError_t launch_gate(cudaStream_t stream, const GateStep& p);
 // Sorts the entries and computes act, given and the sums into hidden; `shared` is complete.
 cudaError_t launch_experts(cudaStream_t stream, const ExpertStep& p);
 // The same in bf16 on tensor cores, shared experts included; part_tokens is expert_tile's.

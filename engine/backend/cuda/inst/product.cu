@@ -21,10 +21,10 @@ cudaError_t launch_product(cudaStream_t stream, const Product& p) {
 
 cudaError_t launch_product_on_tensor_cores(cudaStream_t stream, const Product& p, int tile_rows) {
   if (p.rows == 0 || p.columns == 0 || p.batch == 0) return cudaSuccess;
-  if (tile_rows == kTilePart) return launch_tiles(product_tiles_kernel, stream, p);
-  return with_stream_shape(tile_rows, [&](auto shape) {
+  if (tile_rows == kTilePart) return launch_tiles(/*early=*/false, product_tiles_kernel, stream, p);
+  return with_product_shape(tile_rows, [&](auto shape) {
     using Shape = decltype(shape);
-    return launch_stream<Shape>(product_stream_kernel<Shape>, stream, p);
+    return launch_stream<Shape>(/*early=*/false, product_stream_kernel<Shape>, stream, p);
   });
 }
 

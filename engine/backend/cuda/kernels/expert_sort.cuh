@@ -3,16 +3,23 @@
 
 #include "engine/backend/cuda/expert_params.h"
 #include "engine/backend/cuda/kernels/block.cuh"
+#include "engine/backend/cuda/kernels/dependent_launch.cuh"
 
 namespace latentd::cuda {
 
 constexpr int kSortThreads = 512;
+
+__device__ inline int parts_of(int entries, int part_tokens) {
+  return (entries + part_tokens - 1) / part_tokens;
+}
 
 // Grid: experts, then shared experts, which have all tokens as entries. Each block finds its
 // expert's place by counting all entries: small against a launch for it.
 // Shared memory: [num_experts] ints.
 __global__ void __launch_bounds__(kSortThreads) sort_entries_kernel(ExpertStep p) {
   extern __shared__ int counts[];
+  await_previous_launch();
+  let_next_launch_begin();
   __shared__ int shared[kBlockShared];
   const int expert = static_cast<int>(blockIdx.x);
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
@@ -36,24 +43,27 @@ __global__ void __launch_bounds__(kSortThreads) sort_entries_kernel(ExpertStep p
   __syncthreads();
 
   int first = 0;
-  int first_tile = 0;
+  int first_part = 0;
   for (int e = threadIdx.x; e < min(expert, p.num_experts); e += kSortThreads) {
     first += counts[e];
-    first_tile += (counts[e] + p.part_tokens - 1) / p.part_tokens;
+    first_part += parts_of(counts[e], p.part_tokens);
   }
   first = block_reduce(first, Sum{}, shared);
-  first_tile = block_reduce(first_tile, Sum{}, shared);
-  int count = expert < p.num_experts ? counts[expert] : p.num_tokens;
-  const int tiles = (count + p.part_tokens - 1) / p.part_tokens;
-  if (expert >= p.num_experts) {
+  first_part = block_reduce(first_part, Sum{}, shared);
+  const int count = expert < p.num_experts ? counts[expert] : p.num_tokens;
+  const int parts = parts_of(count, p.part_tokens);
+  const int shared_parts = p.shared_experts * parts_of(p.num_tokens, p.part_tokens);
+  if (expert < p.num_experts) {
+    first_part += shared_parts;
+  } else {
     first = p.num_entries + (expert - p.num_experts) * p.num_tokens;
-    first_tile += (expert - p.num_experts) * tiles;
+    first_part = (expert - p.num_experts) * parts;
   }
-  for (int i = threadIdx.x; i < tiles; i += kSortThreads) {
-    p.parts[first_tile + i] = {expert, first + i * p.part_tokens,
+  for (int i = threadIdx.x; i < parts; i += kSortThreads) {
+    p.parts[first_part + i] = {p.experts[expert], expert, first + i * p.part_tokens,
                                min(p.part_tokens, count - i * p.part_tokens)};
   }
-  if (threadIdx.x == 0 && blockIdx.x == gridDim.x - 1) *p.num_parts = first_tile + tiles;
+  if (threadIdx.x == 0 && expert == p.num_experts - 1) *p.num_parts = first_part + parts;
   if (expert >= p.num_experts) return;
 
   int next = first;

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 
+#include "engine/backend/cuda/kernels/dependent_launch.cuh"
 #include "engine/backend/cuda/kernels/elements.cuh"
 #include "engine/backend/cuda/kernels/expert_work.cuh"
 #include "engine/backend/cuda/kernels/weight_stream.cuh"
@@ -18,8 +19,8 @@ struct GateUpWork : ExpertWork {
   __device__ int inner() const { return p.hidden_size; }
 
   __device__ void locate(int item, StreamRows<Shape>& rows) const {
-    const ExpertPart t = part(item);
-    const ExpertMatrices& w = p.experts[t.expert];
+    const ExpertPart& t = part(item);
+    const ExpertMatrices& w = t.matrices;
     const int first = item % slabs * kColumns;
     const std::size_t pitch = static_cast<std::size_t>(p.hidden_size) * 2;
     const int piece = static_cast<int>(threadIdx.x) % Shape::kPieces * kPieceBytes;
@@ -38,7 +39,7 @@ struct GateUpWork : ExpertWork {
   }
 
   __device__ void finish(int item, const StreamAccumulator<Shape>& acc) const {
-    const ExpertPart t = part(item);
+    const ExpertPart& t = part(item);
     const int lane = static_cast<int>(threadIdx.x) % kWarp;
     auto* act = static_cast<__nv_bfloat16*>(p.act);
 #pragma unroll
@@ -65,8 +66,8 @@ struct DownWork : ExpertWork {
   __device__ int inner() const { return p.inner; }
 
   __device__ void locate(int item, StreamRows<Shape>& rows) const {
-    const ExpertPart t = part(item);
-    const ExpertMatrices& w = p.experts[t.expert];
+    const ExpertPart& t = part(item);
+    const ExpertMatrices& w = t.matrices;
     const int first = item % slabs * Shape::kWeightRows;
     const std::size_t pitch = static_cast<std::size_t>(w.down_stride) * 2;
     const int piece = static_cast<int>(threadIdx.x) % Shape::kPieces * kPieceBytes;
@@ -83,7 +84,7 @@ struct DownWork : ExpertWork {
   }
 
   __device__ void finish(int item, const StreamAccumulator<Shape>& acc) const {
-    const ExpertPart t = part(item);
+    const ExpertPart& t = part(item);
     const int lane = static_cast<int>(threadIdx.x) % kWarp;
 #pragma unroll
     for (int n = 0; n < Shape::kTokens; ++n) {
@@ -91,12 +92,15 @@ struct DownWork : ExpertWork {
       for (int side = 0; side < 2; ++side) {
         const int row = n * 8 + lane % 4 * 2 + side;
         if (row >= t.count) continue;
-        float* to = p.given + static_cast<std::size_t>(entry(t.first + row)) * p.hidden_size;
+        auto* to = static_cast<__nv_bfloat16*>(p.given) +
+                   static_cast<std::size_t>(entry(t.first + row)) * p.hidden_size;
 #pragma unroll
         for (int m = 0; m < Shape::kWeights; ++m) {
           const int column = item % slabs * Shape::kWeightRows + m * 16 + lane / 4;
-          if (column < p.hidden_size) to[column] = acc[m][n][side];
-          if (column + 8 < p.hidden_size) to[column + 8] = acc[m][n][2 + side];
+          if (column < p.hidden_size) to[column] = __float2bfloat16_rn(acc[m][n][side]);
+          if (column + 8 < p.hidden_size) {
+            to[column + 8] = __float2bfloat16_rn(acc[m][n][2 + side]);
+          }
         }
       }
     }
@@ -104,52 +108,71 @@ struct DownWork : ExpertWork {
 };
 
 template <typename Shape>
-__global__ void __launch_bounds__(kStreamThreads, 1)
+__global__ void __launch_bounds__(Shape::kThreads, 1)
     stream_gate_up_kernel(const __grid_constant__ ExpertStep p) {
   extern __shared__ __align__(128) char stream_memory[];
+  __shared__ SharedExpertOrder sorted;
+  await_previous_launch();
+  let_next_launch_begin();
   constexpr int kColumns = GateUpWork<Shape>::kColumns;
-  stream_weights<Shape>(GateUpWork<Shape>{{p, (p.inner + kColumns - 1) / kColumns}}, stream_memory);
+  stream_weights<Shape>(GateUpWork<Shape>{{p, sorted.copy(p), (p.inner + kColumns - 1) / kColumns}},
+                        stream_memory);
 }
 
 template <typename Shape>
-__global__ void __launch_bounds__(kStreamThreads, 1)
+__global__ void __launch_bounds__(Shape::kThreads, 1)
     stream_down_kernel(const __grid_constant__ ExpertStep p) {
   extern __shared__ __align__(128) char stream_memory[];
+  __shared__ SharedExpertOrder sorted;
+  await_previous_launch();
+  let_next_launch_begin();
   constexpr int kRows = Shape::kWeightRows;
-  stream_weights<Shape>(DownWork<Shape>{{p, (p.hidden_size + kRows - 1) / kRows}}, stream_memory);
+  stream_weights<Shape>(DownWork<Shape>{{p, sorted.copy(p), (p.hidden_size + kRows - 1) / kRows}},
+                        stream_memory);
+}
+
+// Eight values of bf16 as fp32.
+__device__ inline void unpack_eight(const uint4& packed, float (&values)[8]) {
+  const auto* pairs = reinterpret_cast<const __nv_bfloat162*>(&packed);
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    values[2 * i] = __low2float(pairs[i]);
+    values[2 * i + 1] = __high2float(pairs[i]);
+  }
+}
+
+__device__ inline void add_eight(float (&sum)[8], const __nv_bfloat16* given, float weight) {
+  float values[8];
+  unpack_eight(*reinterpret_cast<const uint4*>(given), values);
+#pragma unroll
+  for (int i = 0; i < 8; ++i) sum[i] = fmaf(weight, values[i], sum[i]);
 }
 
 // hidden[t] += sum of weight * given, experts in index order, then the shared ones. Grid: tokens;
 // a thread has 8 columns at a time.
 __global__ void sum_experts_kernel(const __grid_constant__ ExpertStep p) {
+  await_previous_launch();
+  let_next_launch_begin();
   const std::size_t t = blockIdx.x;
   auto* hidden = static_cast<__nv_bfloat16*>(p.hidden) + t * p.hidden_size;
-  const float* weights = p.expert_weights + t * p.experts_per_token;
+  const auto* given = static_cast<const __nv_bfloat16*>(p.given);
+  const std::size_t first = t * p.experts_per_token;
   for (int c = 8 * static_cast<int>(threadIdx.x); c < p.hidden_size; c += 8 * blockDim.x) {
-    uint4 packed = *reinterpret_cast<const uint4*>(hidden + c);
-    auto* pairs = reinterpret_cast<__nv_bfloat162*>(&packed);
     float sum[8];
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      sum[2 * i] = __low2float(pairs[i]);
-      sum[2 * i + 1] = __high2float(pairs[i]);
-    }
-    const auto add = [&](const float* given, float weight) {
-      const float4 low = *reinterpret_cast<const float4*>(given + c);
-      const float4 high = *reinterpret_cast<const float4*>(given + c + 4);
-      const float values[8] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
-#pragma unroll
-      for (int i = 0; i < 8; ++i) sum[i] = fmaf(weight, values[i], sum[i]);
-    };
+    unpack_eight(*reinterpret_cast<const uint4*>(hidden + c), sum);
     for (int k = 0; k < p.experts_per_token; ++k) {
-      add(p.given + (t * p.experts_per_token + k) * p.hidden_size, weights[k]);
+      add_eight(sum, given + (first + k) * p.hidden_size + c, p.expert_weights[first + k]);
     }
     for (int s = 0; s < p.shared_experts; ++s) {
-      add(p.given +
-              (p.num_entries + s * static_cast<std::size_t>(p.num_tokens) + t) * p.hidden_size,
-          1.0F);
+      const std::size_t entry = p.num_entries + s * static_cast<std::size_t>(p.num_tokens) + t;
+      add_eight(sum, given + entry * p.hidden_size + c, 1.0F);
     }
-    if (p.shared != nullptr) add(p.shared + t * p.hidden_size, 1.0F);
+    if (p.shared != nullptr) {
+#pragma unroll
+      for (int i = 0; i < 8; ++i) sum[i] += p.shared[t * p.hidden_size + c + i];
+    }
+    uint4 packed;
+    auto* pairs = reinterpret_cast<__nv_bfloat162*>(&packed);
 #pragma unroll
     for (int i = 0; i < 4; ++i) pairs[i] = __floats2bfloat162_rn(sum[2 * i], sum[2 * i + 1]);
     *reinterpret_cast<uint4*>(hidden + c) = packed;

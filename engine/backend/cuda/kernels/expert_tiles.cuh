@@ -3,6 +3,7 @@
 
 #include <cstddef>
 
+#include "engine/backend/cuda/kernels/dependent_launch.cuh"
 #include "engine/backend/cuda/kernels/elements.cuh"
 #include "engine/backend/cuda/kernels/expert_work.cuh"
 #include "engine/backend/cuda/kernels/weight_tiles.cuh"
@@ -17,8 +18,8 @@ struct GateUpTiles : ExpertWork {
   __device__ int inner() const { return p.hidden_size; }
 
   __device__ void locate(int item, TileRows& rows) const {
-    const ExpertPart t = part(item);
-    const ExpertMatrices& w = p.experts[t.expert];
+    const ExpertPart& t = part(item);
+    const ExpertMatrices& w = t.matrices;
     const int piece = TileRows::piece_bytes();
 #pragma unroll
     for (int i = 0; i < kTileTokenCopies; ++i) {
@@ -36,7 +37,7 @@ struct GateUpTiles : ExpertWork {
   }
 
   __device__ void finish(int item, int first_token, const float (&acc)[128]) const {
-    const ExpertPart t = part(item);
+    const ExpertPart& t = part(item);
     const int thread = static_cast<int>(threadIdx.x) % kGroup;
     const int first_column = item % slabs * kColumns + thread % 4 * 2;
     auto* act = static_cast<__nv_bfloat16*>(p.act);
@@ -63,8 +64,8 @@ struct DownTiles : ExpertWork {
   __device__ int inner() const { return p.inner; }
 
   __device__ void locate(int item, TileRows& rows) const {
-    const ExpertPart t = part(item);
-    const ExpertMatrices& w = p.experts[t.expert];
+    const ExpertPart& t = part(item);
+    const ExpertMatrices& w = t.matrices;
     const int piece = TileRows::piece_bytes();
 #pragma unroll
     for (int i = 0; i < kTileTokenCopies; ++i) {
@@ -80,20 +81,21 @@ struct DownTiles : ExpertWork {
   }
 
   __device__ void finish(int item, int first_token, const float (&acc)[128]) const {
-    const ExpertPart t = part(item);
+    const ExpertPart& t = part(item);
     const int thread = static_cast<int>(threadIdx.x) % kGroup;
     const int first_column = item % slabs * kTileWeights + thread % 4 * 2;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const int row = first_token + thread / kWarp * 16 + thread % kWarp / 4 + half * 8;
       if (row >= t.count) continue;
-      float* to = p.given + static_cast<std::size_t>(entry(t.first + row)) * p.hidden_size;
+      __nv_bfloat16* to = static_cast<__nv_bfloat16*>(p.given) +
+                          static_cast<std::size_t>(entry(t.first + row)) * p.hidden_size;
 #pragma unroll
       for (int j = 0; j < kTileWeights / 8; ++j) {
         const int column = first_column + j * 8;
         if (column >= p.hidden_size) continue;
-        *reinterpret_cast<float2*>(to + column) =
-            make_float2(acc[4 * j + 2 * half], acc[4 * j + 2 * half + 1]);
+        *reinterpret_cast<__nv_bfloat162*>(to + column) =
+            __floats2bfloat162_rn(acc[4 * j + 2 * half], acc[4 * j + 2 * half + 1]);
       }
     }
   }
@@ -102,15 +104,21 @@ struct DownTiles : ExpertWork {
 __global__ void __launch_bounds__(kTilesThreads, 1)
     tile_gate_up_kernel(const __grid_constant__ ExpertStep p) {
   extern __shared__ char tile_memory[];
+  await_previous_launch();
+  let_next_launch_begin();
   constexpr int kColumns = GateUpTiles::kColumns;
-  multiply_weight_tiles(GateUpTiles{{p, (p.inner + kColumns - 1) / kColumns}}, tile_memory);
+  multiply_weight_tiles(GateUpTiles{{p, ExpertOrder(p), (p.inner + kColumns - 1) / kColumns}},
+                        tile_memory);
 }
 
 __global__ void __launch_bounds__(kTilesThreads, 1)
     tile_down_kernel(const __grid_constant__ ExpertStep p) {
   extern __shared__ char tile_memory[];
-  multiply_weight_tiles(DownTiles{{p, (p.hidden_size + kTileWeights - 1) / kTileWeights}},
-                        tile_memory);
+  await_previous_launch();
+  let_next_launch_begin();
+  multiply_weight_tiles(
+      DownTiles{{p, ExpertOrder(p), (p.hidden_size + kTileWeights - 1) / kTileWeights}},
+      tile_memory);
 }
 
 }  // namespace latentd::cuda

@@ -80,7 +80,8 @@ __global__ void __launch_bounds__(kTileThreads) expert_down_kernel(ExpertStep p)
       const int row = TileAccumulator::row(i);
       const int column = first_column + TileAccumulator::column(j);
       if (row >= tile.count || column >= p.hidden_size) continue;
-      p.given[static_cast<std::size_t>(p.order[tile.first + row]) * p.hidden_size + column] =
+      static_cast<float*>(
+          p.given)[static_cast<std::size_t>(p.order[tile.first + row]) * p.hidden_size + column] =
           down.value[i][j];
     }
   }
@@ -95,7 +96,8 @@ __global__ void combine_experts_kernel(ExpertStep p) {
     float sum = hidden[t * p.hidden_size + c];
     for (int k = 0; k < p.experts_per_token; ++k) {
       const std::size_t entry = t * p.experts_per_token + k;
-      sum += p.expert_weights[entry] * p.given[entry * p.hidden_size + c];
+      sum +=
+          p.expert_weights[entry] * static_cast<const float*>(p.given)[entry * p.hidden_size + c];
     }
     if (p.shared != nullptr) sum += p.shared[t * p.hidden_size + c];
     hidden.set(t * p.hidden_size + c, sum);

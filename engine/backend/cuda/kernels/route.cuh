@@ -9,58 +9,57 @@
 
 namespace latentd::cuda {
 
-// The highest value and its index, ties to the lower index; index -1: none.
-struct Best {
-  float value = -INFINITY;
-  int index = -1;
-};
+__device__ inline int lane_of_warp() { return static_cast<int>(threadIdx.x) % kWarp; }
 
-struct BestOf {
-  __device__ Best operator()(const Best& a, const Best& b) const {
-    if (b.index < 0) return a;
-    if (a.index < 0) return b;
-    if (a.value > b.value) return a;
-    if (b.value > a.value) return b;
-    return a.index < b.index ? a : b;
-  }
-};
-
-__device__ inline Best warp_best(Best best) {
-  for (int offset = kWarp / 2; offset > 0; offset /= 2) {
-    best = BestOf{}(best, {__shfl_xor_sync(kAllLanes, best.value, offset),
-                           __shfl_xor_sync(kAllLanes, best.index, offset)});
-  }
-  return best;
+// Orders floats as unsigned numbers above zero; -0 is 0.
+__device__ inline unsigned order_of(float value) {
+  const unsigned bits = __float_as_uint(value + 0.0F);
+  return (bits & 0x80000000U) != 0 ? ~bits : bits | 0x80000000U;
 }
 
-// Takes the best of those not taken yet, whatever their values; known to all lanes.
-__device__ inline int take_best(const float* values, bool* taken, int n) {
-  Best best;
-  for (int i = threadIdx.x; i < n; i += kWarp) {
-    if (!taken[i]) best = BestOf{}(best, {values[i], i});
+// Marks the `count` best of n values as taken, ties to the lower index; by one warp. Each lane
+// knows the best of its own, so that a round is two reductions.
+__device__ inline void take_best(const float* values, bool* taken, int n, int count) {
+  const int lane = lane_of_warp();
+  unsigned best = 0;
+  int index = n;
+  const auto find = [&] {
+    best = 0;
+    index = n;
+    for (int i = lane; i < n; i += kWarp) {
+      const unsigned order = order_of(values[i]);
+      if (taken[i] || order <= best) continue;
+      best = order;
+      index = i;
+    }
+  };
+  find();
+  for (int round = 0; round < count; ++round) {
+    const unsigned highest = __reduce_max_sync(kAllLanes, best);
+    const int chosen = __reduce_min_sync(kAllLanes, best == highest ? index : n);
+    if (index != chosen) continue;
+    taken[chosen] = true;
+    find();
   }
-  best = warp_best(best);
-  if (threadIdx.x == 0) taken[best.index] = true;
   __syncwarp();
-  return best.index;
 }
 
 __device__ inline void score_experts(const RoutingParams& r, const float* logits, float* scores) {
   const int n = r.num_experts;
   if (r.sigmoid) {
-    for (int e = threadIdx.x; e < n; e += kWarp) scores[e] = 1.0F / (1.0F + expf(-logits[e]));
+    for (int e = lane_of_warp(); e < n; e += kWarp) scores[e] = 1.0F / (1.0F + expf(-logits[e]));
     return;
   }
   float highest = -INFINITY;
-  for (int e = threadIdx.x; e < n; e += kWarp) highest = fmaxf(highest, logits[e]);
+  for (int e = lane_of_warp(); e < n; e += kWarp) highest = fmaxf(highest, logits[e]);
   highest = warp_reduce(highest, Max{});
   float sum = 0.0F;
-  for (int e = threadIdx.x; e < n; e += kWarp) {
+  for (int e = lane_of_warp(); e < n; e += kWarp) {
     scores[e] = expf(logits[e] - highest);
     sum += scores[e];
   }
   sum = warp_reduce(sum, Sum{});
-  for (int e = threadIdx.x; e < n; e += kWarp) scores[e] /= sum;
+  for (int e = lane_of_warp(); e < n; e += kWarp) scores[e] /= sum;
 }
 
 __device__ inline float group_score(const float* choice, int size, bool top2) {
@@ -81,13 +80,13 @@ __device__ inline float group_score(const float* choice, int size, bool top2) {
 __device__ inline void limit_groups(const RoutingParams& r, float* choice, float* group_scores,
                                     bool* taken) {
   const int size = r.num_experts / r.num_groups;
-  for (int g = threadIdx.x; g < r.num_groups; g += kWarp) {
+  for (int g = lane_of_warp(); g < r.num_groups; g += kWarp) {
     group_scores[g] = group_score(choice + g * size, size, r.group_score_top2);
     taken[g] = false;
   }
   __syncwarp();
-  for (int i = 0; i < r.groups_per_token; ++i) take_best(group_scores, taken, r.num_groups);
-  for (int e = threadIdx.x; e < r.num_experts; e += kWarp) {
+  take_best(group_scores, taken, r.num_groups, r.groups_per_token);
+  for (int e = lane_of_warp(); e < r.num_experts; e += kWarp) {
     if (!taken[e / size]) choice[e] = -INFINITY;
   }
   __syncwarp();
@@ -96,42 +95,56 @@ __device__ inline void limit_groups(const RoutingParams& r, float* choice, float
 // Floats of shared memory: scores, choice, group scores, and `taken` as bytes.
 constexpr int route_shared_floats(int num_experts) { return 4 * num_experts; }
 
-// Grid: tokens; one warp a block.
-__global__ void __launch_bounds__(kWarp) route_kernel(RouteParams p) {
-  extern __shared__ float route_memory[];
-  const RoutingParams& r = p.routing;
+// One token, by one warp: ids ascending, and their weights. `memory` is shared.
+__device__ inline void route_token(const RoutingParams& r, const float* logits, const float* bias,
+                                   float* memory, std::int32_t* ids, float* weights) {
   const int n = r.num_experts;
-  float* scores = route_memory;
+  const int lane = lane_of_warp();
+  float* scores = memory;
   float* choice = scores + n;
   float* group_scores = choice + n;
   auto* taken = reinterpret_cast<bool*>(group_scores + n);
-  const std::size_t t = blockIdx.x;
 
-  score_experts(r, p.logits + t * n, scores);
-  const auto* bias = static_cast<const float*>(p.correction_bias.data);
-  for (int e = threadIdx.x; e < n; e += kWarp) {
+  score_experts(r, logits, scores);
+  for (int e = lane; e < n; e += kWarp) {
     choice[e] = bias != nullptr ? scores[e] + bias[e] : scores[e];
   }
   __syncwarp();
   if (r.num_groups > 1) limit_groups(r, choice, group_scores, taken);
-  for (int e = threadIdx.x; e < n; e += kWarp) taken[e] = false;
+  for (int e = lane; e < n; e += kWarp) taken[e] = false;
   __syncwarp();
-  for (int i = 0; i < r.experts_per_token; ++i) take_best(choice, taken, n);
+  take_best(choice, taken, n, r.experts_per_token);
 
-  // Ascending ids, and their weights summed in that order.
-  if (threadIdx.x != 0) return;
-  std::int32_t* ids = p.expert_ids + t * r.experts_per_token;
-  float* weights = p.expert_weights + t * r.experts_per_token;
-  float sum = 0.0F;
+  float* chosen = choice;  // scores in the order of ids
   int count = 0;
-  for (int e = 0; e < n; ++e) {
-    if (!taken[e]) continue;
-    ids[count] = e;
-    weights[count++] = scores[e];
-    sum += scores[e];
+  for (int first = 0; first < n; first += kWarp) {
+    const int e = first + lane;
+    const bool mine = e < n && taken[e];
+    const unsigned all = __ballot_sync(kAllLanes, mine);
+    if (mine) {
+      const int place = count + __popc(all & ((1U << lane) - 1U));
+      ids[place] = e;
+      chosen[place] = scores[e];
+    }
+    count += __popc(all);
   }
+  __syncwarp();
+  float sum = 0.0F;
+  for (int i = 0; i < count; ++i) sum += chosen[i];
   const float denominator = r.normalize ? sum + 1e-20F : 1.0F;
-  for (int i = 0; i < count; ++i) weights[i] = weights[i] / denominator * r.weight_scale;
+  for (int i = lane; i < count; i += kWarp) {
+    weights[i] = chosen[i] / denominator * r.weight_scale;
+  }
+}
+
+// Grid: tokens; one warp a block.
+__global__ void __launch_bounds__(kWarp) route_kernel(RouteParams p) {
+  extern __shared__ float route_memory[];
+  const std::size_t t = blockIdx.x;
+  const std::size_t first = t * p.routing.experts_per_token;
+  route_token(p.routing, p.logits + t * p.routing.num_experts,
+              static_cast<const float*>(p.correction_bias.data), route_memory, p.expert_ids + first,
+              p.expert_weights + first);
 }
 
 }  // namespace latentd::cuda

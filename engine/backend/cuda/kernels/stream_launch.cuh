@@ -5,22 +5,31 @@
 
 #include <cstddef>
 
+#include "engine/backend/cuda/kernels/dependent_launch.cuh"
 #include "engine/backend/cuda/kernels/weight_stream.cuh"
 #include "engine/backend/cuda/kernels/weight_tiles.cuh"
 
 namespace latentd::cuda {
 
-// Calls `launch` with the shape for tiles of `token_rows` rows (stream_tile).
+// Calls `launch` with the shape for `token_rows` rows of an expert (expert_tile).
 template <typename Launch>
-cudaError_t with_stream_shape(int token_rows, const Launch& launch) {
+cudaError_t with_expert_shape(int token_rows, const Launch& launch) {
   if (token_rows == 8) return launch(StreamShape<1, 1, 128, 4>{});
   if (token_rows == 16) return launch(StreamShape<1, 2, 128, 3>{});
   return launch(StreamShape<2, 4, 64, 3>{});
 }
 
-// One block a multiprocessor: the kernels walk their items.
+// The same for a dense product (product_tile): fewer slabs.
+template <typename Launch>
+cudaError_t with_product_shape(int token_rows, const Launch& launch) {
+  if (token_rows == 8) return launch(StreamShape<1, 1, 128, 4>{});
+  if (token_rows == 16) return launch(StreamShape<1, 2, 128, 3>{});
+  return launch(StreamShape<2, 4, 64, 3>{});
+}
+
+// One block a multiprocessor: the kernels walk their items. `early`: launch_dependent.
 template <typename Params>
-cudaError_t launch_persistent(void (*kernel)(Params), int threads, int shared_bytes,
+cudaError_t launch_persistent(bool early, void (*kernel)(Params), int threads, int shared_bytes,
                               cudaStream_t stream, const Params& p) {
   int device = 0;
   int processors = 0;
@@ -32,19 +41,19 @@ cudaError_t launch_persistent(void (*kernel)(Params), int threads, int shared_by
     error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes);
   }
   if (error != cudaSuccess) return error;
-  kernel<<<static_cast<unsigned>(processors), static_cast<unsigned>(threads),
-           static_cast<std::size_t>(shared_bytes), stream>>>(p);
-  return cudaGetLastError();
+  return launch_dependent(early, kernel, dim3(static_cast<unsigned>(processors)), threads,
+                          static_cast<std::size_t>(shared_bytes), stream, p);
 }
 
 template <typename Shape, typename Params>
-cudaError_t launch_stream(void (*kernel)(Params), cudaStream_t stream, const Params& p) {
-  return launch_persistent(kernel, kStreamThreads, Shape::kSharedBytes, stream, p);
+cudaError_t launch_stream(bool early, void (*kernel)(Params), cudaStream_t stream,
+                          const Params& p) {
+  return launch_persistent(early, kernel, Shape::kThreads, Shape::kSharedBytes, stream, p);
 }
 
 template <typename Params>
-cudaError_t launch_tiles(void (*kernel)(Params), cudaStream_t stream, const Params& p) {
-  return launch_persistent(kernel, kTilesThreads, kTilesSharedBytes, stream, p);
+cudaError_t launch_tiles(bool early, void (*kernel)(Params), cudaStream_t stream, const Params& p) {
+  return launch_persistent(early, kernel, kTilesThreads, kTilesSharedBytes, stream, p);
 }
 
 }  // namespace latentd::cuda

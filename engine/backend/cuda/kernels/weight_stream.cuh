@@ -13,13 +13,12 @@
 
 namespace latentd::cuda {
 
-constexpr int kStreamWarps = 8;
-constexpr int kStreamThreads = kStreamWarps * kWarp;
-
 // A warp's slab: 16 * kWeights_ weight rows and 8 * kTokens_ token rows, kDepth_ values of k a
-// stage.
-template <int kWeights_, int kTokens_, int kDepth_, int kStages_>
+// stage. Many items keep eight warps busy; few are served better by four with deeper rings.
+template <int kWeights_, int kTokens_, int kDepth_, int kStages_, int kWarps_ = 8>
 struct StreamShape {
+  static constexpr int kWarps = kWarps_;
+  static constexpr int kThreads = kWarps * kWarp;
   static constexpr int kWeights = kWeights_;
   static constexpr int kTokens = kTokens_;
   static constexpr int kDepth = kDepth_;
@@ -32,7 +31,7 @@ struct StreamShape {
   static constexpr int kWeightCopies = kWeightRows / kCopyRows;
   static constexpr int kTokenCopies = kTokenRows / kCopyRows;
   static constexpr int kStageBytes = (kWeightRows + kTokenRows) * kRowBytes;
-  static constexpr int kSharedBytes = kStreamWarps * kStages * kStageBytes;
+  static constexpr int kSharedBytes = kWarps * kStages * kStageBytes;
   static_assert(kDepth % 32 == 0 && kPieces >= 8);
 };
 
@@ -40,8 +39,8 @@ struct StreamShape {
 // ... of the slab.
 template <typename Shape>
 struct StreamRows {
-  const char* weights[Shape::kWeightCopies];
-  const char* tokens[Shape::kTokenCopies];  // null: no such token
+  const char* weights[Shape::kWeightCopies];  // null: no such row
+  const char* tokens[Shape::kTokenCopies];    // null: no such token
 
   __device__ static int row(int copy) {
     return copy * Shape::kCopyRows + static_cast<int>(threadIdx.x) % kWarp / Shape::kPieces;
@@ -66,6 +65,7 @@ __device__ inline void load_stage(std::uint32_t stage, const StreamRows<Shape>& 
   const std::size_t offset = inside ? static_cast<std::size_t>(k0) * 2 : 0;
 #pragma unroll
   for (int i = 0; i < Shape::kWeightCopies; ++i) {
+    if (rows.weights[i] == nullptr) continue;
     copy_piece(stage_piece<Shape>(stage, StreamRows<Shape>::row(i), piece),
                rows.weights[i] + offset, inside);
   }
@@ -120,7 +120,7 @@ __device__ inline void stream_weights(const Work& work, char* shared) {
                              static_cast<std::uint32_t>(warp * Shape::kStages * Shape::kStageBytes);
   // Neighbouring items go to different blocks, so that a few items use all of the memory's width.
   const int first = warp * static_cast<int>(gridDim.x) + static_cast<int>(blockIdx.x);
-  const int step = kStreamWarps * static_cast<int>(gridDim.x);
+  const int step = Shape::kWarps * static_cast<int>(gridDim.x);
   const int num_items = work.num_items();
   const int inner = work.inner();
 
