@@ -22,6 +22,19 @@ function(latentd_library name)
                         PRIVATE latentd_compile_options ${ARG_PRIVATE})
 endfunction()
 
+# latentd_embed(TARGET NAME file ...): makes NAME.inc, which defines, for each text file `a/b.c`, the
+# std::string_view constant `b_c` with its contents; private to TARGET.
+function(latentd_embed target name)
+  set(output ${CMAKE_CURRENT_BINARY_DIR}/embedded/${name}.inc)
+  list(TRANSFORM ARGN PREPEND ${CMAKE_CURRENT_SOURCE_DIR}/ OUTPUT_VARIABLE inputs)
+  set(script ${PROJECT_SOURCE_DIR}/cmake/EmbedFiles.cmake)
+  add_custom_command(OUTPUT ${output}
+    COMMAND ${CMAKE_COMMAND} "-DINPUTS=${inputs}" -DOUTPUT=${output} -P ${script}
+    DEPENDS ${inputs} ${script} VERBATIM)
+  target_sources(${target} PRIVATE ${output})
+  target_include_directories(${target} PRIVATE ${CMAKE_CURRENT_BINARY_DIR}/embedded)
+endfunction()
+
 # latentd_program(NAME SOURCES a.cc ... [PRIVATE target ...]): build/<preset>/NAME.
 function(latentd_program name)
   cmake_parse_arguments(ARG "" "" "SOURCES;PRIVATE" ${ARGN})

@@ -27,11 +27,9 @@ Status check_sampling(const GenerationRequest& request, const ServingModel& mode
   LATENTD_RETURN_IF_ERROR(check_range("min_p", request.min_p.value_or(0.0), 0.0, 1.0));
   LATENTD_RETURN_IF_ERROR(check_range("presence_penalty", request.presence_penalty, -2.0, 2.0));
   LATENTD_RETURN_IF_ERROR(check_range("frequency_penalty", request.frequency_penalty, -2.0, 2.0));
-  const double repetition = request.repetition_penalty.value_or(1.0);
-  if (!(repetition > 0.0 && repetition <= 10.0)) {
-    return invalid_argument("repetition_penalty",
-                            fmt::format("must be above 0 and at most 10, got {}", repetition));
-  }
+  // Logits are divided by it: a smaller one would drive them beyond a float.
+  LATENTD_RETURN_IF_ERROR(
+      check_range("repetition_penalty", request.repetition_penalty.value_or(1.0), 0.01, 10.0));
   if (request.logit_bias.size() > kMaxLogitBias) {
     return invalid_argument("logit_bias", fmt::format("at most {} tokens, got {}", kMaxLogitBias,
                                                       request.logit_bias.size()));
@@ -43,6 +41,14 @@ Status check_sampling(const GenerationRequest& request, const ServingModel& mode
   return ok_status();
 }
 
+bool ends_text(TokenId token, const GenerationRequest& request, const ServingModel& model) {
+  const auto holds = [token](const std::vector<TokenId>& list) {
+    return std::ranges::find(list, token) != list.end();
+  };
+  return holds(request.stop_token_ids) || (!request.ignore_eos && holds(model.end_tokens));
+}
+
+// That something can be drawn at every step, too.
 Status check_allowed(const GenerationRequest& request, const ServingModel& model) {
   if (!request.allowed_token_ids) return ok_status();
   const std::size_t count = request.allowed_token_ids->size();
@@ -52,6 +58,15 @@ Status check_allowed(const GenerationRequest& request, const ServingModel& model
   }
   for (const TokenId token : *request.allowed_token_ids) {
     LATENTD_RETURN_IF_ERROR(check_token_id("allowed_token_ids", token, model));
+  }
+  if (request.format != OutputFormat::kText) {
+    return invalid_argument("allowed_token_ids", "cannot be combined with response_format");
+  }
+  if (request.min_tokens > 0 && std::ranges::all_of(*request.allowed_token_ids, [&](TokenId token) {
+        return ends_text(token, request, model);
+      })) {
+    return invalid_argument("allowed_token_ids",
+                            "must have an id that does not end the text: min_tokens asks for more");
   }
   return ok_status();
 }

@@ -2,6 +2,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "server/http/openapi.h"
 #include "server/version.h"
 
 namespace latentd {
@@ -61,6 +62,11 @@ HttpReply answer_plain(const RouteMatch& match, Frontend& frontend) {
       HttpReply reply;
       reply.content_type = "text/plain; version=0.0.4; charset=utf-8";
       reply.body = frontend.metrics().scrape();
+      return reply;
+    }
+    case Route::kOpenApi: {
+      HttpReply reply;
+      reply.body = openapi_document();
       return reply;
     }
     case Route::kModels:

@@ -60,6 +60,8 @@ HttpReply error_reply(const Status& status, int retry_after_ms) {
   if (status.code() == StatusCode::kUnauthenticated) {
     reply.headers.emplace_back("WWW-Authenticate", "Bearer");
   }
+  // The same request fails again, elsewhere too: it is keyed by its seed.
+  if (error.status == 500) reply.headers.emplace_back("X-Should-Retry", "false");
   if (error.status == 429 || error.status == 503) {
     reply.headers.emplace_back("Retry-After", std::to_string((retry_after_ms + 999) / 1000));
     reply.headers.emplace_back("Retry-After-Ms", std::to_string(retry_after_ms));

@@ -19,6 +19,7 @@ constexpr std::array kRoutes = {
     Entry{"/tokenize", Route::kTokenize, true, "POST"},
     Entry{"/detokenize", Route::kDetokenize, true, "POST"},
     Entry{"/v1/models", Route::kModels, true, kRead},
+    Entry{"/openapi.json", Route::kOpenApi, true, kRead},
     Entry{"/metrics", Route::kMetrics, true, kRead},
     Entry{"/healthz", Route::kHealthz, false, kRead},
     Entry{"/readyz", Route::kReadyz, false, kRead},

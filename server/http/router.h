@@ -21,6 +21,7 @@ enum class Route : std::uint8_t {
   kDetokenize,
   kModels,
   kModel,
+  kOpenApi,
   kHealthz,  // alive
   kReadyz,   // takes requests
   kHealth,   // as readyz, under the name that vLLM has for it

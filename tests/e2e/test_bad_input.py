@@ -47,8 +47,8 @@ GENERATION: list[tuple[str, object, str]] = [
     ("min_p", 1.1, "must be between 0 and 1"),
     ("presence_penalty", 2.1, "must be between -2 and 2"),
     ("frequency_penalty", -2.1, "must be between -2 and 2"),
-    ("repetition_penalty", 0, "must be above 0 and at most 10"),
-    ("repetition_penalty", 11, "must be above 0 and at most 10"),
+    ("repetition_penalty", 0.009, "must be between 0.01 and 10, got 0.009"),
+    ("repetition_penalty", 11, "must be between 0.01 and 10, got 11"),
     ("seed", 1.5, "must be an integer"),
     ("seed", "1", "must be an integer"),
     ("stop", 5, "must be a string or a list of strings"),
@@ -133,6 +133,12 @@ CASES: list[tuple[str, str, object, str]] = [
     (DETOKENIZE, "tokens", [VOCABULARY], "token ids must be between 0 and"),
 ]  # fmt: skip
 
+# Fields that leave nothing to be drawn together.
+CONFLICTS = [
+    ({"allowed_token_ids": [7], "response_format": {"type": "json_object"}}, "cannot be combined with response_format"),
+    ({"allowed_token_ids": [7], "stop_token_ids": [7], "min_tokens": 2}, "must have an id that does not end the text"),
+]
+
 # Whole bodies: JSON that is none, or that two readers would see differently.
 BODIES: list[tuple[str, bytes, str]] = [
     ("nothing", b"", "malformed JSON"),
@@ -208,6 +214,13 @@ def test_a_wrong_field_is_named(mini, case):
     assert len(error["message"]) < 400
 
 
+@pytest.mark.parametrize("path", (COMPLETIONS, CHAT))
+@pytest.mark.parametrize(("fields", "words"), CONFLICTS)
+def test_fields_that_exclude_each_other_are_refused(mini, path, fields, words):
+    status, error = ask(mini, path, json.dumps({**BASE[path], **fields}).encode())
+    assert (status, error["param"]) == (400, "allowed_token_ids") and words in error["message"]
+
+
 @pytest.mark.parametrize("path", BASE)
 @pytest.mark.parametrize(("name", "body", "words"), BODIES, ids=[name for name, _, _ in BODIES])
 def test_a_body_that_is_no_json_is_refused(mini, path, name, body, words):
@@ -281,7 +294,7 @@ GRPC_CASES = [
             "min_p": (-1, 2, float("nan")),
             "presence_penalty": (-3, float("nan")),
             "frequency_penalty": (3, float("-inf")),
-            "repetition_penalty": (0, 11, float("nan")),
+            "repetition_penalty": (5e-324, 11, float("nan")),
             "logit_bias": ({1: 101}, {VOCABULARY: 1}, {-1: 1}, {1: float("nan")}),
         }.items()
         for value in values

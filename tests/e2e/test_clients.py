@@ -10,6 +10,7 @@ import time
 
 import openai
 import pytest
+import tokenizers
 from conftest import ROOT, Server
 
 MODEL = ROOT / "models/latent-mini"
@@ -101,6 +102,22 @@ def test_what_transformers_writes_greedily_scores_as_greedy(mini, case):
     [(values, greedy)] = loglikelihoods(mini, [prompt + written])
     for value, is_greedy, gap in zip(values[-len(written) :], greedy[-len(written) :], case["top2_gaps"], strict=True):
         assert value < 0 and (is_greedy or gap < 1e-3)
+
+
+def test_an_evaluation_scores_as_lm_eval_itself_was_answered(mini):
+    """48 requests of a multiple-choice task, tokenised as lm-eval does it: the context alone, then with its continuation."""
+    recorded = json.loads((ROOT / "tests/data/latent-mini/loglikelihoods.json").read_text())["requests"]
+    tokenizer = tokenizers.Tokenizer.from_file(str(MODEL / "tokenizer.json"))
+
+    def ids_of(text: str) -> list[int]:
+        return tokenizer.encode(text, add_special_tokens=False).ids
+
+    prompts = [ids_of(case["context"] + case["continuation"]) for case in recorded]
+    scored = loglikelihoods(mini, prompts)
+    for case, (values, greedy) in zip(recorded, scored, strict=True):
+        first = len(ids_of(case["context"])) - 1
+        assert sum(values[first:]) == pytest.approx(case["loglikelihood"], abs=1e-3), case
+        assert all(greedy[first:]) == case["greedy"], case
 
 
 def test_scoring_does_not_depend_on_what_was_scored_before(mini):

@@ -41,6 +41,16 @@ TEST(Reply, SheddingSaysWhenToComeBack) {
   EXPECT_EQ(reply.status, 429);
   EXPECT_THAT(reply.headers, Contains(Pair("Retry-After", "1")));
   EXPECT_THAT(reply.headers, Contains(Pair("Retry-After-Ms", "1000")));
+  const HttpReply later = error_reply(Status(StatusCode::kResourceExhausted, "rate"), 2500);
+  EXPECT_THAT(later.headers, Contains(Pair("Retry-After", "3")));
+  EXPECT_THAT(later.headers, Contains(Pair("Retry-After-Ms", "2500")));
+}
+
+TEST(Reply, WhatWouldFailAgainIsNotToBeSentAgain) {
+  EXPECT_THAT(error_reply(Status(StatusCode::kInternal, "oh")).headers,
+              Contains(Pair("X-Should-Retry", "false")));
+  EXPECT_THAT(error_reply(Status(StatusCode::kUnavailable, "later")).headers,
+              ::testing::Not(Contains(Pair("X-Should-Retry", "false"))));
 }
 
 TEST(Reply, ErrorsOfHttpHaveTheSameShape) {

@@ -9,6 +9,7 @@ TEST(Router, KnowsItsRoutesWhateverTheQuery) {
   EXPECT_EQ(match_route("/v1/completions").route, Route::kCompletions);
   EXPECT_EQ(match_route("/v1/models?x=1").route, Route::kModels);
   EXPECT_EQ(match_route("/metrics").route, Route::kMetrics);
+  EXPECT_EQ(match_route("/openapi.json").route, Route::kOpenApi);
   EXPECT_EQ(match_route("/healthz").route, Route::kHealthz);
   EXPECT_EQ(path_of("/a/b?c=/d"), "/a/b");
 }
