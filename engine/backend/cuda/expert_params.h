@@ -7,6 +7,8 @@
 // Contract: plain data; E = experts, S = shared experts, N = n + S * tokens.
 #pragma once
 
+#include <cuda.h>
+
 #include <cstdint>
 
 #include "base/dtype.h"
@@ -19,7 +21,14 @@ struct ExpertMatrices {
   const void* up = nullptr;      // [inner, hidden]
   const void* down = nullptr;    // [hidden, inner], rows down_stride elements apart
   std::int64_t down_stride = 0;  // more than inner for a shared expert: a slice of one matrix
+  const CUtensorMap* maps =
+      nullptr;  // of gate, up and down; null where warp groups do not multiply
 };
+
+constexpr int kGateMap = 0;
+constexpr int kUpMap = 1;
+constexpr int kDownMap = 2;
+constexpr int kExpertMaps = 3;
 
 // Entries of one expert that are computed together: places first .. first + count - 1 of the order.
 // With the matrices, so that who has read a part knows where to read weights.

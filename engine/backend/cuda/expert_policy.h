@@ -25,6 +25,9 @@ constexpr int most_expert_parts(int entries, int num_experts, int part_tokens) {
 
 // Tokens of a tile on warp-group tensor cores (kernels/weight_tiles.cuh).
 inline constexpr int kTilePart = 128;
+// Their weights are copied in boxes of so many rows and values of k.
+inline constexpr int kTileBoxRows = 128;
+inline constexpr int kTileK = 64;
 
 // Entries of an expert that are computed together on tensor cores: 8, 16 or 32 where weights stream
 // past a few tokens, kTilePart where tiles are worth their shared memory. The values are the same

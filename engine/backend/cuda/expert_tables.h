@@ -21,19 +21,30 @@ namespace latentd::cuda {
 // size is not a multiple of theirs.
 int shared_experts_of(const MoeWeights& weights);
 
+struct ExpertTable {
+  const ExpertMatrices* experts = nullptr;  // [experts + shared_experts_of] in device memory
+  bool has_maps = false;                    // for warp-group products
+};
+
 class ExpertTables {
  public:
   explicit ExpertTables(CudaContext& context) : context_(context) {}
 
-  // [experts + shared_experts_of] in device memory; null after an error, which the context keeps.
-  // Allocates and waits for the GPU unless the layer's table exists.
-  const ExpertMatrices* table(const MoeWeights& weights);
+  // Allocates and waits for the GPU unless the layer's table exists. No experts after an error,
+  // which the context keeps.
+  ExpertTable table(const MoeWeights& weights);
 
  private:
   struct Table {
     std::vector<ExpertMatrices> host;
     std::unique_ptr<Buffer> device;
+    std::unique_ptr<Buffer> maps;  // [experts + shared][kExpertMaps]
   };
+
+  bool make(const MoeWeights& weights, Table& table);
+  // Tensor maps of bf16 matrices, where warp-group products run.
+  bool make_maps(const MoeWeights& weights, Table& table);
+  bool upload(const void* host, std::size_t bytes, std::unique_ptr<Buffer>& device);
 
   CudaContext& context_;
   std::map<const MoeWeights*, Table> tables_;

@@ -56,7 +56,7 @@ void Experts::reserve(const ReserveParams& p) {
   bool shared_apart = false;
   for (const LayerWeights& layer : p.weights->layers) {
     if (layer.moe.experts.empty()) continue;
-    if (tables_.table(layer.moe) == nullptr) return;
+    if (tables_.table(layer.moe).experts == nullptr) return;
     const bool tensor_cores = on_tensor_cores(layer.moe);
     const bool joins = tensor_cores && shared_experts_of(layer.moe) > 0;
     step.tensor_cores = step.tensor_cores && tensor_cores;
@@ -95,8 +95,8 @@ void Experts::run(const ExpertsParams& p, const SharedMlp& shared_mlp) {
   }
 }
 
-ExpertStep Experts::describe(const ExpertsParams& p, std::int32_t first_token,
-                             std::int32_t num_tokens) const {
+ExpertStep Experts::describe(const ExpertsParams& p, const ExpertTable& table,
+                             std::int32_t first_token, std::int32_t num_tokens) const {
   const MoeWeights& weights = *p.weights;
   const TensorView& gate = weights.experts[0].gate;
   LATENTD_CHECK(gate.dtype == DType::kF32 || gate.dtype == DType::kBF16,
@@ -114,8 +114,9 @@ ExpertStep Experts::describe(const ExpertsParams& p, std::int32_t first_token,
   step.experts_per_token = p.experts_per_token;
   step.hidden_size = p.hidden_size;
   step.inner = static_cast<std::int32_t>(gate.dim(0));
+  step.experts = table.experts;
   step.part_tokens = step.tensor_cores ? expert_tile(num_tokens, p.experts_per_token, p.num_experts,
-                                                     context_.has_warp_group_products())
+                                                     table.has_maps)
                                        : kGenericPart;
   const std::int64_t first_hidden = std::int64_t{first_token} * p.hidden_size;
   step.x = advance(p.x, first_hidden, activation_);
@@ -130,9 +131,10 @@ ExpertStep Experts::describe(const ExpertsParams& p, std::int32_t first_token,
 void Experts::run_chunk(const ExpertsParams& p, std::int32_t first_token, std::int32_t num_tokens,
                         const SharedMlp& shared_mlp) {
   const MlpWeights& shared_weights = p.weights->shared;
-  ExpertStep step = describe(p, first_token, num_tokens);
-  step.experts = tables_.table(*p.weights);
-  if (step.experts == nullptr || !take_scratch(step)) return;
+  const ExpertTable table = tables_.table(*p.weights);
+  if (table.experts == nullptr) return;
+  ExpertStep step = describe(p, table, first_token, num_tokens);
+  if (!take_scratch(step)) return;
   if (shared_weights.gate.is_set() && step.shared_experts == 0) {
     auto* shared = shared_.take<float>(elements(num_tokens, p.hidden_size));
     if (shared == nullptr) return;
@@ -156,12 +158,13 @@ bool Experts::run_block(const FfnBlockParams& p) {
     return false;
   }
   const FfnScratch& s = p.scratch;
+  const ExpertTable table = tables_.table(w.moe);
+  if (table.experts == nullptr) return true;
   GateStep gate;
   gate.experts = describe({s.normed, &w.moe, s.expert_ids, s.expert_weights, p.hidden, s.gate_up,
                            p.num_tokens, p.hidden_size, r.num_experts, r.experts_per_token},
-                          0, p.num_tokens);
-  gate.experts.experts = tables_.table(w.moe);
-  if (gate.experts.experts == nullptr || !take_scratch(gate.experts)) return true;
+                          table, 0, p.num_tokens);
+  if (!take_scratch(gate.experts)) return true;
   auto* arrived = arrived_.take<std::int32_t>(1);
   if (arrived == nullptr) return true;
   gate.hidden = p.hidden;

@@ -42,7 +42,7 @@ class Experts {
   bool run_block(const FfnBlockParams& p);
 
  private:
-  ExpertStep describe(const ExpertsParams& p, std::int32_t first_token,
+  ExpertStep describe(const ExpertsParams& p, const ExpertTable& table, std::int32_t first_token,
                       std::int32_t num_tokens) const;
   void run_chunk(const ExpertsParams& p, std::int32_t first_token, std::int32_t num_tokens,
                  const SharedMlp& shared_mlp);

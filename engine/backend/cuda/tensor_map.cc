@@ -23,11 +23,12 @@ Encode find_encode() {
 }  // namespace
 
 bool make_tensor_map(CUtensorMap& map, const void* data, std::int64_t columns, std::int64_t rows,
-                     std::int32_t box_columns, std::int32_t box_rows) {
+                     std::int32_t box_columns, std::int32_t box_rows, std::int64_t row_stride) {
   static const Encode encode = find_encode();
   if (encode == nullptr) return false;
   const cuuint64_t sizes[2] = {static_cast<cuuint64_t>(columns), static_cast<cuuint64_t>(rows)};
-  const cuuint64_t stride[1] = {sizes[0] * 2};
+  const cuuint64_t stride[1] = {(row_stride == 0 ? sizes[0] : static_cast<cuuint64_t>(row_stride)) *
+                                2};
   const cuuint32_t box[2] = {static_cast<cuuint32_t>(box_columns),
                              static_cast<cuuint32_t>(box_rows)};
   const cuuint32_t steps[2] = {1, 1};

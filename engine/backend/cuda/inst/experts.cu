@@ -63,7 +63,7 @@ cudaError_t launch_experts_on_tensor_cores(cudaStream_t stream, const ExpertStep
     error = launch_tiles(p.early, tile_gate_up_kernel, stream, p);
     if (error == cudaSuccess) error = launch_tiles(p.early, tile_down_kernel, stream, p);
   } else {
-    error = with_expert_shape(p.part_tokens, [&](auto shape) {
+    error = with_stream_shape(p.part_tokens, [&](auto shape) {
       using Shape = decltype(shape);
       const cudaError_t first =
           launch_stream<Shape>(p.early, stream_gate_up_kernel<Shape>, stream, p);

@@ -10,30 +10,27 @@
 
 namespace latentd::cuda {
 
-// act[entry] = silu(gate x) * up x. Eight rows of gate alternate with the eight rows of up that
-// belong to them, so that one thread holds both.
+// act[entry] = silu(gate x) * up x. One box is of gate, the other of up, so that one thread holds
+// the values that belong together.
 struct GateUpTiles : ExpertWork {
+  static constexpr bool kMapsInMemory = true;
   static constexpr int kColumns = kTileWeights / 2;  // of inner, a slab
 
   __device__ int inner() const { return p.hidden_size; }
 
-  __device__ void locate(int item, TileRows& rows) const {
+  __device__ void locate(int item, TileTokens& tokens) const {
     const ExpertPart& t = part(item);
-    const ExpertMatrices& w = t.matrices;
-    const int piece = TileRows::piece_bytes();
 #pragma unroll
     for (int i = 0; i < kTileTokenCopies; ++i) {
-      const char* row = x_row(t, TileRows::row(i));
-      rows.tokens[i] = row == nullptr ? nullptr : row + piece;
+      const char* row = x_row(t, TileTokens::row(i));
+      tokens.rows[i] = row == nullptr ? nullptr : row + TileTokens::piece_bytes();
     }
-#pragma unroll
-    for (int i = 0; i < kTileWeightCopies; ++i) {
-      const int row = TileRows::row(i);
-      const int column = min(item % slabs * kColumns + row / 16 * 8 + row % 8, p.inner - 1);
-      const void* matrix = row % 16 < 8 ? w.gate : w.up;
-      rows.weights[i] = static_cast<const char*>(matrix) +
-                        static_cast<std::size_t>(column) * p.hidden_size * 2 + piece;
-    }
+  }
+
+  __device__ TileBoxes boxes(int item) const {
+    const CUtensorMap* maps = part(item).matrices.maps;
+    const int first = item % slabs * kColumns;
+    return {{maps + kGateMap, maps + kUpMap}, {first, first}};
   }
 
   __device__ void finish(int item, int first_token, const float (&acc)[128]) const {
@@ -50,8 +47,8 @@ struct GateUpTiles : ExpertWork {
       for (int j = 0; j < kColumns / 8; ++j) {
         const int column = first_column + j * 8;
         if (column >= p.inner) continue;
-        const float* gate = acc + 8 * j + 2 * half;
-        const float* up = gate + 4;
+        const float* gate = acc + 4 * j + 2 * half;
+        const float* up = gate + 4 * (kColumns / 8);
         *reinterpret_cast<__nv_bfloat162*>(to + column) =
             __floats2bfloat162_rn(silu(gate[0]) * up[0], silu(gate[1]) * up[1]);
       }
@@ -61,23 +58,23 @@ struct GateUpTiles : ExpertWork {
 
 // given[entry] = down act.
 struct DownTiles : ExpertWork {
+  static constexpr bool kMapsInMemory = true;
+
   __device__ int inner() const { return p.inner; }
 
-  __device__ void locate(int item, TileRows& rows) const {
+  __device__ void locate(int item, TileTokens& tokens) const {
     const ExpertPart& t = part(item);
-    const ExpertMatrices& w = t.matrices;
-    const int piece = TileRows::piece_bytes();
 #pragma unroll
     for (int i = 0; i < kTileTokenCopies; ++i) {
-      const char* row = act_row(t, TileRows::row(i));
-      rows.tokens[i] = row == nullptr ? nullptr : row + piece;
+      const char* row = act_row(t, TileTokens::row(i));
+      tokens.rows[i] = row == nullptr ? nullptr : row + TileTokens::piece_bytes();
     }
-#pragma unroll
-    for (int i = 0; i < kTileWeightCopies; ++i) {
-      const int row = min(item % slabs * kTileWeights + TileRows::row(i), p.hidden_size - 1);
-      rows.weights[i] = static_cast<const char*>(w.down) +
-                        static_cast<std::size_t>(row) * w.down_stride * 2 + piece;
-    }
+  }
+
+  __device__ TileBoxes boxes(int item) const {
+    const CUtensorMap* maps = part(item).matrices.maps;
+    const int first = item % slabs * kTileWeights;
+    return {{maps + kDownMap, maps + kDownMap}, {first, first + kTileBoxRows}};
   }
 
   __device__ void finish(int item, int first_token, const float (&acc)[128]) const {

@@ -11,17 +11,9 @@
 
 namespace latentd::cuda {
 
-// Calls `launch` with the shape for `token_rows` rows of an expert (expert_tile).
+// Calls `launch` with the shape for tiles of `token_rows` rows (expert_tile, product_tile).
 template <typename Launch>
-cudaError_t with_expert_shape(int token_rows, const Launch& launch) {
-  if (token_rows == 8) return launch(StreamShape<1, 1, 128, 4>{});
-  if (token_rows == 16) return launch(StreamShape<1, 2, 128, 3>{});
-  return launch(StreamShape<2, 4, 64, 3>{});
-}
-
-// The same for a dense product (product_tile): fewer slabs.
-template <typename Launch>
-cudaError_t with_product_shape(int token_rows, const Launch& launch) {
+cudaError_t with_stream_shape(int token_rows, const Launch& launch) {
   if (token_rows == 8) return launch(StreamShape<1, 1, 128, 4>{});
   if (token_rows == 16) return launch(StreamShape<1, 2, 128, 3>{});
   return launch(StreamShape<2, 4, 64, 3>{});

@@ -22,6 +22,21 @@ __device__ inline std::uint64_t tile_descriptor(std::uint32_t address) {
   return hopper::descriptor(address, /*lead=*/16, kEightRows);
 }
 
+// Before the first use of a tensor map in global memory.
+__device__ inline void acquire_tensor_map(const CUtensorMap* map) {
+  asm volatile("fence.proxy.tensormap::generic.acquire.gpu [%0], 128;" ::"l"(map) : "memory");
+}
+
+// Starts copying a box of a matrix to shared memory; its bytes count towards the barrier's phase.
+__device__ inline void copy_box(std::uint32_t to, const CUtensorMap* map, std::uint32_t barrier,
+                                int column, int row) {
+  asm volatile(
+      "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes "
+      "[%0], [%1, {%3, %4}], [%2];" ::"r"(to),
+      "l"(map), "r"(barrier), "r"(column), "r"(row)
+      : "memory");
+}
+
 // acc[64 x 256] += a[64 x 16] b[256 x 16]^T
 __device__ inline void multiply_group(float (&acc)[128], std::uint64_t a, std::uint64_t b) {
   asm volatile(
