@@ -1,6 +1,6 @@
 // bench_ffn: the time of a MoE layer's ffn_block and of dense products in DeepSeek-V2-Lite's shape.
 //
-//   bench_ffn [ffn|linear] [TOKENS...]
+//   bench_ffn [ffn|linear|ffn-invariant|linear-invariant] [TOKENS...]
 //
 // Captures one pass over several layers' weights (more than L2 holds) into a graph, replays it, and
 // prints CSV: the best of several repeats a layer, with bytes of the weights that routing touched.
@@ -9,13 +9,13 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <functional>
 #include <random>
 #include <set>
 #include <string>
 #include <vector>
 
+#include "base/check.h"
 #include "base/dtype.h"
 #include "engine/backend/cuda/cuda_ops.h"
 
@@ -32,18 +32,13 @@ constexpr int kMostTokens = 4096;
 constexpr int kRepeats = 7;
 constexpr std::size_t kPoolElements = std::size_t{16} << 20;
 
-[[noreturn]] void die(const std::string& what) {
-  std::fprintf(stderr, "%s\n", what.c_str());
-  std::exit(1);
-}
-
 class Bench {
  public:
   Bench(CudaContext& context, bool invariant) : context_(context) {
     std::unique_ptr<Blas> blas;
     if (!invariant) {
       auto made = Blas::make(context);
-      if (!made.ok()) die(made.status().to_string());
+      LATENTD_CHECK(made.ok(), "{}", made.status().to_string());
       blas = std::move(made).value();
     }
     ops_ = std::make_unique<CudaOps>(context, std::move(blas), DType::kBF16);
@@ -60,7 +55,7 @@ class Bench {
 
   void* memory(std::size_t bytes) {
     auto buffer = allocate_buffer(context_, MemoryKind::kDevice, bytes, "bench");
-    if (!buffer.ok()) die(buffer.status().to_string());
+    LATENTD_CHECK(buffer.ok(), "{}", buffer.status().to_string());
     buffers_.push_back(std::move(buffer).value());
     return buffers_.back()->data();
   }
@@ -68,7 +63,7 @@ class Bench {
   void* random_elements(std::size_t count) {
     void* data = memory(count * 2);
     for (std::size_t done = 0; done < count;) {
-      const std::size_t first = (next_ += 104729 * 8) % (kPoolElements / 2);
+      const std::size_t first = (next_ += std::size_t{104729} * 8) % (kPoolElements / 2);
       const std::size_t part = std::min(count - done, kPoolElements - first);
       context_.check(cudaMemcpyAsync(static_cast<char*>(data) + done * 2,
                                      static_cast<const char*>(pool_) + first * 2, part * 2,
@@ -80,8 +75,9 @@ class Bench {
   }
 
   TensorView matrix(int outputs, int inputs) {
-    return make_tensor_view(random_elements(static_cast<std::size_t>(outputs) * inputs),
-                            DType::kBF16, {outputs, inputs});
+    return make_tensor_view(
+        random_elements(static_cast<std::size_t>(outputs) * static_cast<std::size_t>(inputs)),
+        DType::kBF16, {outputs, inputs});
   }
 
   // Microseconds of one run of `body`, captured once.
@@ -110,7 +106,7 @@ class Bench {
       cudaEventElapsedTime(&ms, begin, end);
       best = std::min(best, ms);
     }
-    if (!context_.ok()) die(context_.status().to_string());
+    LATENTD_CHECK(context_.ok(), "{}", context_.status().to_string());
     cudaGraphExecDestroy(replay);
     cudaGraphDestroy(graph);
     cudaEventDestroy(begin);
@@ -216,6 +212,7 @@ void bench_linear(Bench& bench, const std::vector<int>& all_tokens) {
     const double bytes = 2.0 * s.outputs * s.inputs;
     const int count = std::clamp(static_cast<int>(200e6 / bytes), 2, 32);
     std::vector<TensorView> weights;
+    weights.reserve(static_cast<std::size_t>(count));
     for (int i = 0; i < count; ++i) weights.push_back(bench.matrix(s.outputs, s.inputs));
     for (const int tokens : all_tokens) {
       if (tokens > 1024) continue;
@@ -232,15 +229,15 @@ void bench_linear(Bench& bench, const std::vector<int>& all_tokens) {
 
 int run(int argc, char** argv) {
   const std::string what = argc > 1 ? argv[1] : "ffn";
+  const bool invariant = what.ends_with("-invariant");
   std::vector<int> tokens;
   for (int i = 2; i < argc; ++i) tokens.push_back(std::clamp(std::atoi(argv[i]), 1, kMostTokens));
   if (tokens.empty()) tokens = {1, 8, 32, 128, 1024, 4096};
   auto context = CudaContext::make(0);
-  if (!context.ok()) die(context.status().to_string());
-  const char* invariant = std::getenv("BATCH_INVARIANT");
-  Bench bench(*context.value(), invariant != nullptr && std::strcmp(invariant, "1") == 0);
+  LATENTD_CHECK(context.ok(), "{}", context.status().to_string());
+  Bench bench(*context.value(), invariant);
   std::printf("operation,tokens,us,gb_per_s,tflop_per_s\n");
-  if (what == "linear") {
+  if (what.starts_with("linear")) {
     bench_linear(bench, tokens);
   } else {
     bench_ffn(bench, tokens);
