@@ -20,7 +20,7 @@ namespace {
 
 // bf16 rounds every activation to 8 bits. Measured on an H100: 4.8e-3 at the worst position of the
 // bundled model.
-constexpr double kBf16Error = 4e-2;
+constexpr double kBf16Error = 3e-2;
 
 std::filesystem::path latent_mini() { return test::source_directory() / "models/latent-mini"; }
 

@@ -27,9 +27,8 @@ constexpr std::chrono::seconds kReportEvery{1};
 // memory, or by an old kernel, it is refused and the faults come.
 void populate(const std::byte* data, std::size_t bytes) {
   static const auto page = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
-  const auto address = reinterpret_cast<std::uintptr_t>(data);
-  const std::uintptr_t first = address / page * page;
-  (void)::madvise(reinterpret_cast<void*>(first), address + bytes - first, MADV_POPULATE_READ);
+  const std::size_t before = reinterpret_cast<std::uintptr_t>(data) % page;
+  (void)::madvise(const_cast<std::byte*>(data) - before, before + bytes, MADV_POPULATE_READ);
 }
 
 // Pinned memory and the event after which it may be filled again. An event that was never recorded
