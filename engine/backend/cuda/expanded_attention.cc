@@ -46,11 +46,13 @@ MlaGeometry geometry_of(const ModelConfig& c) {
 }  // namespace
 
 ExpandedAttention::ExpandedAttention(CudaContext& context)
-    : context_(context), latents_(context), kv_(context), state_(context) {
+    : context_(context), latents_(context), kv_(context), state_(context), next_task_(context) {
   int device = 0;
   int major = 0;
   if (context.check(cudaGetDevice(&device), "reading a CUDA attribute") &&
       context.check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device),
+                    "reading a CUDA attribute") &&
+      context.check(cudaDeviceGetAttribute(&processors_, cudaDevAttrMultiProcessorCount, device),
                     "reading a CUDA attribute")) {
     hopper_ = major == 9;
   }
@@ -84,7 +86,8 @@ bool ExpandedAttention::take_scratch(const MlaGeometry& g, std::int32_t keys,
     step.state = state_.take<float>(
         bytes_of(carried_tiles, std::int64_t{g.num_heads} * state_floats(g.v_dim), 1));
   }
-  return step.latents != nullptr && step.kv != nullptr &&
+  step.next_task = next_task_.take<std::int32_t>(1);
+  return step.latents != nullptr && step.kv != nullptr && step.next_task != nullptr &&
          (carried_tiles == 0 || step.state != nullptr);
 }
 
@@ -115,6 +118,7 @@ bool ExpandedAttention::run(const ExpandedAttentionParams& p, DType activation, 
   step.q = p.q;
   step.out = p.out;
   step.hopper = hopper_;
+  step.processors = processors_;
   ExpandedCursor cursor;
   ExpandedPass pass;
   while (context_.ok() && next_pass(rows, most, cursor, pass)) {

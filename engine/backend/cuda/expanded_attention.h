@@ -38,9 +38,11 @@ class ExpandedAttention {
 
   CudaContext& context_;
   bool hopper_ = false;
+  std::int32_t processors_ = 0;
   Scratch latents_;
   Scratch kv_;
   Scratch state_;
+  Scratch next_task_;
 };
 
 }  // namespace latentd::cuda

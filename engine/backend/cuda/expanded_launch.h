@@ -18,12 +18,14 @@ struct ExpandedStep {
   BatchView batch;
   CacheView cache;
   MlaGeometry geometry;
-  const void* q = nullptr;  // [T, H, nope + rope]
-  void* out = nullptr;      // [T, H, v]
-  void* latents = nullptr;  // [pass keys, kv_lora + rope]
-  void* kv = nullptr;       // [pass keys, H, nope + v]
-  bool hopper = false;      // the device is of compute capability 9.0
-  float* state = nullptr;   // [tiles of a row, H, state_floats]; of the row cut into segments
+  const void* q = nullptr;            // [T, H, nope + rope]
+  void* out = nullptr;                // [T, H, v]
+  void* latents = nullptr;            // [pass keys, kv_lora + rope]
+  void* kv = nullptr;                 // [pass keys, H, nope + v]
+  bool hopper = false;                // the device is of compute capability 9.0
+  std::int32_t processors = 0;        // of the device
+  std::int32_t* next_task = nullptr;  // zeroed while latents are gathered
+  float* state = nullptr;  // [tiles of a row, H, state_floats]; of the row cut into segments
 };
 
 // Copies the segments' cached latents into `latents`; rows between them and up to pass.num_keys

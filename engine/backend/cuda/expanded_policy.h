@@ -24,9 +24,9 @@ inline constexpr std::int32_t kExpandedKeyBlock = 128;
 inline constexpr std::int32_t kExpandedKeyRound = 512;
 // Segments of a pass: as many as fit into the parameters of a launch.
 inline constexpr std::int32_t kMostSegments = 64;
-// Expanded keys and values that still lie in the L2 when attention reads them...
-inline constexpr std::size_t kExpandedBytes = std::size_t{64} << 20;
-// ...but not so few keys a pass that carrying the sums costs more than attending.
+// Scratch of expanded keys and values: every further pass costs a round of the carried sums...
+inline constexpr std::size_t kExpandedBytes = std::size_t{256} << 20;
+// ...so many heads get more than that rather than fewer keys than these.
 inline constexpr std::int32_t kFewestPassKeys = 4096;
 // What a tile carries from pass to pass, for one head and thread of 256: sums, maxima, weights.
 inline constexpr std::int32_t kStateThreads = 256;
@@ -112,20 +112,21 @@ inline bool next_pass(std::span<const RowView> rows, std::int32_t most_keys, Exp
   return pass.num_segments > 0;
 }
 
-// The order in which blocks take their work. Heads are grouped so that the blocks which run at one
-// time read few heads' keys; within a group the longest tiles, which come last in a causal row, go
-// first.
+// The order in which blocks take their work: the longest tiles, which come last in a causal row,
+// first, but no more heads at a time than the L2 holds keys of.
+inline constexpr std::int32_t kHeadGroup = 16;
 struct ExpandedWork {
   std::int32_t tile;
   std::int32_t head;
 };
 constexpr ExpandedWork work_of_block(std::int32_t block, std::int32_t num_tiles,
-                                     std::int32_t num_heads, std::int32_t group) {
-  const std::int32_t first_head = block / (num_tiles * group) * group;
-  const std::int32_t heads = num_heads - first_head < group ? num_heads - first_head : group;
+                                     std::int32_t num_heads) {
+  const std::int32_t first_head = block / (num_tiles * kHeadGroup) * kHeadGroup;
+  // Not std::min: device code has no address of a constant to refer to.
+  const std::int32_t left = num_heads - first_head;
+  const std::int32_t heads = left < kHeadGroup ? left : kHeadGroup;
   const std::int32_t at = block - first_head * num_tiles;
   return {num_tiles - 1 - at / heads, first_head + at % heads};
 }
-constexpr std::int32_t heads_of_group(std::int32_t num_tiles) { return num_tiles >= 16 ? 8 : 16; }
 
 }  // namespace latentd::cuda

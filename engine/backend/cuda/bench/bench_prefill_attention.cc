@@ -1,17 +1,18 @@
 // bench_prefill_attention: times expanded attention at DeepSeek's head dims and checks it.
 //
-//   bench_prefill_attention            CSV: what,heads,rows,new,cached,us,tflops,rel_err
-//   bench_prefill_attention crossover  CSV: heads,new,cached,absorbed_us,expanded_us
+//   bench_prefill_attention [HEADS ROWS NEW CACHED]   what,heads,rows,new,cached,us,tflops,rel_err
+//   bench_prefill_attention crossover                 heads,new,cached,absorbed_us,expanded_us
 //
-// `ours` is the whole operation: gathering and expanding the latents of all positions, then
-// attending; `cudnn`, in a build with LATENTD_CUDNN, is attention alone, over keys and values that
-// lie expanded and contiguous already. TFLOP/s count 640 a pair of tokens and head, causally;
+// Prints CSV. `ours` is the whole operation: gathering and expanding the latents of all positions,
+// then attending; `cudnn`, in a build with LATENTD_CUDNN, is attention alone, over keys and values
+// that lie expanded and contiguous already. TFLOP/s count 640 a pair of tokens and head, causally;
 // expansion takes time but is not counted. Inputs are random; times are the median of several runs
 // between events.
 #include <cuda_runtime_api.h>
 #include <spdlog/fmt/fmt.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cstdio>
 #include <functional>
 #include <string_view>
@@ -52,6 +53,7 @@ double time_us(CudaContext& context, const std::function<void()>& enqueue) {
   run();
   repeats = std::clamp(static_cast<int>(3000.0 / std::max(run(), 1.0)), 1, 50);
   std::vector<double> times;
+  times.reserve(kRuns);
   for (int i = 0; i < kRuns; ++i) times.push_back(run());
   std::nth_element(times.begin(), times.begin() + kRuns / 2, times.end());
   cudaEventDestroy(begin);
@@ -91,17 +93,18 @@ void print_cudnn(CudaContext& context, const PrefillCase& prefill) {
 }
 #endif
 
-void print_shapes(CudaContext& context, Blas& blas) {
+const std::vector<PrefillShape>& usual_shapes() {
+  static const std::vector<PrefillShape> shapes = {
+      {16, 1024, 0, 1},   {16, 1024, 0, 4},  {16, 4096, 0, 1},
+      {16, 8192, 0, 1},   {16, 16384, 0, 1}, {16, 2048, 30720, 1},
+      {16, 512, 4096, 1}, {128, 4096, 0, 1}, {128, 2048, 30720, 1},
+  };
+  return shapes;
+}
+
+void print_shapes(CudaContext& context, Blas& blas, const std::vector<PrefillShape>& shapes) {
   fmt::print("what,heads,rows,new,cached,us,tflops,rel_err\n");
-  for (const PrefillShape& shape : std::vector<PrefillShape>{{16, 1024, 0, 1},
-                                                             {16, 1024, 0, 4},
-                                                             {16, 4096, 0, 1},
-                                                             {16, 8192, 0, 1},
-                                                             {16, 16384, 0, 1},
-                                                             {16, 2048, 30720, 1},
-                                                             {16, 512, 4096, 1},
-                                                             {128, 4096, 0, 1},
-                                                             {128, 2048, 30720, 1}}) {
+  for (const PrefillShape& shape : shapes) {
     const PrefillCase prefill(context, shape);
     ExpandedAttention attention(context);
     const double us = time_us(context, [&] {
@@ -123,11 +126,12 @@ void print_crossover(CudaContext& context, CudaOps& ops) {
         const PrefillCase prefill(context, {heads, count, cached, 1});
         const ExpandedAttentionParams p = prefill.params();
         const MlaGeometry& g = p.geometry;
-        const auto rows = static_cast<std::size_t>(count * heads);
+        const auto rows = static_cast<std::size_t>(count) * static_cast<std::size_t>(heads);
         Scratch absorbed(context);
         Scratch latent(context);
         void* queries = absorbed.take_bytes(rows * static_cast<std::size_t>(g.latent_dim()) * 2);
         void* sums = latent.take_bytes(rows * static_cast<std::size_t>(g.kv_lora_rank) * 2);
+        ops.plan_attention({p.batch, g, p.cache.page_tokens, p.cache.dtype});
         const double absorbed_us = time_us(context, [&] {
           ops.absorb_query({g, p.q, p.kv_b, queries, count});
           ops.absorbed_attention({p.batch, p.cache, g, queries, sums});
@@ -141,7 +145,12 @@ void print_crossover(CudaContext& context, CudaOps& ops) {
   }
 }
 
-int run(std::string_view mode) {
+int run(const std::vector<std::string_view>& arguments) {
+  std::vector<std::int32_t> numbers;
+  for (const std::string_view argument : arguments) {
+    std::int32_t& number = numbers.emplace_back(0);
+    std::from_chars(argument.data(), argument.data() + argument.size(), number);
+  }
   auto context = CudaContext::make(0);
   if (!context.ok()) {
     fmt::print(stderr, "{}\n", context.status().to_string());
@@ -149,11 +158,13 @@ int run(std::string_view mode) {
   }
   auto blas = Blas::make(*context.value());
   LATENTD_CHECK(blas.ok(), "{}", blas.status().to_string());
-  if (mode == "crossover") {
+  if (arguments.size() == 1 && arguments[0] == "crossover") {
     CudaOps ops(*context.value(), std::move(blas).value(), DType::kBF16);
     print_crossover(*context.value(), ops);
   } else {
-    print_shapes(*context.value(), *blas.value());
+    std::vector<PrefillShape> shapes;
+    if (numbers.size() == 4) shapes = {{numbers[0], numbers[2], numbers[3], numbers[1]}};
+    print_shapes(*context.value(), *blas.value(), shapes.empty() ? usual_shapes() : shapes);
   }
   const Status status = context.value()->synchronize();
   if (!status.ok()) fmt::print(stderr, "{}\n", status.to_string());
@@ -163,4 +174,4 @@ int run(std::string_view mode) {
 }  // namespace
 }  // namespace latentd::cuda
 
-int main(int argc, char** argv) { return latentd::cuda::run(argc > 1 ? argv[1] : ""); }
+int main(int argc, char** argv) { return latentd::cuda::run({argv + 1, argv + argc}); }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <concepts>
 #include <numeric>
 #include <random>
 #include <span>
@@ -15,7 +16,10 @@ namespace {
 constexpr std::int32_t kPageTokens = 64;
 constexpr std::uint64_t kSeed = 20261124;
 
-std::size_t size(std::int64_t value) { return static_cast<std::size_t>(value); }
+template <std::integral T>
+std::size_t size(T value) {
+  return static_cast<std::size_t>(value);
+}
 
 std::vector<std::uint16_t> random_bf16(std::size_t count, float scale, std::uint64_t seed) {
   std::vector<std::uint16_t> values(count);
@@ -60,12 +64,12 @@ PrefillCase::PrefillCase(CudaContext& context, const PrefillShape& shape)
   const std::int32_t length = shape.cached + shape.new_tokens;
   const std::int32_t pages = (length + kPageTokens - 1) / kPageTokens;
   const std::int32_t tokens = shape.rows * shape.new_tokens;
-  q_ = random_bf16(size(tokens) * size(g.num_heads * g.qk_dim()), 5.0F, kSeed);
-  kv_b_ = random_bf16(size(g.num_heads * (g.nope_dim + g.v_dim)) * size(g.kv_lora_rank), 0.07F,
+  q_ = random_bf16(size(tokens) * size(g.num_heads) * size(g.qk_dim()), 5.0F, kSeed);
+  kv_b_ = random_bf16(size(g.num_heads) * size(g.nope_dim + g.v_dim) * size(g.kv_lora_rank), 0.07F,
                       kSeed + 1);
-  pool_ =
-      random_bf16(size(shape.rows * pages * kPageTokens) * size(g.latent_dim()), 1.0F, kSeed + 2);
-  table_.resize(size(shape.rows * pages));
+  pool_ = random_bf16(size(shape.rows) * size(pages) * size(kPageTokens) * size(g.latent_dim()),
+                      1.0F, kSeed + 2);
+  table_.resize(size(shape.rows) * size(pages));
   std::iota(table_.begin(), table_.end(), 0);
   std::shuffle(table_.begin(), table_.end(), std::mt19937_64(kSeed));
   std::vector<std::int32_t> positions;
@@ -77,7 +81,7 @@ PrefillCase::PrefillCase(CudaContext& context, const PrefillShape& shape)
       slots.push_back(r);
     }
   }
-  out_size_ = size(tokens) * size(g.num_heads * g.v_dim);
+  out_size_ = size(tokens) * size(g.num_heads) * size(g.v_dim);
 
   BatchView& batch = params_.batch;
   batch.num_tokens = tokens;
@@ -113,8 +117,47 @@ double PrefillCase::pairs() const {
 }
 
 // In the absorbed form, which is cheap for a few queries.
-double PrefillCase::relative_error() const {
+std::vector<double> PrefillCase::expected(std::int32_t token, std::int32_t head) const {
   const MlaGeometry& g = geometry_;
+  const auto lora = size(g.kv_lora_rank);
+  const auto nope = size(g.nope_dim);
+  const auto latent_dim = size(g.latent_dim());
+  const RowView& row = rows_[size(token / shape_.new_tokens)];
+  const auto at = size(token) * size(g.num_heads) + size(head);
+  const std::uint16_t* q = q_.data() + at * size(g.qk_dim());
+  const std::uint16_t* w = kv_b_.data() + size(head) * size(g.nope_dim + g.v_dim) * lora;
+  std::vector<double> absorbed(latent_dim);
+  for (std::size_t i = 0; i < nope; ++i) {
+    for (std::size_t k = 0; k < lora; ++k) absorbed[k] += widen(q[i]) * widen(w[i * lora + k]);
+  }
+  for (std::size_t i = lora; i < latent_dim; ++i) absorbed[i] = widen(q[nope + i - lora]);
+
+  std::vector<double> latent(lora);
+  double total = 0.0;
+  const std::int32_t count = row.start + token - row.first_token + 1;
+  for (std::int32_t j = 0; j < count; ++j) {
+    const auto page =
+        size(table_[size(row.slot) * size(params_.batch.max_pages) + size(j / kPageTokens)]);
+    const std::uint16_t* key =
+        pool_.data() + (page * size(kPageTokens) + size(j % kPageTokens)) * latent_dim;
+    double score = 0.0;
+    for (std::size_t i = 0; i < latent_dim; ++i) score += absorbed[i] * widen(key[i]);
+    // Scores stay far below the range of a double: no maximum is needed.
+    const double weight = std::exp(score * static_cast<double>(g.softmax_scale));
+    total += weight;
+    for (std::size_t i = 0; i < lora; ++i) latent[i] += weight * widen(key[i]);
+  }
+  std::vector<double> out(size(g.v_dim));
+  for (std::size_t v = 0; v < out.size(); ++v) {
+    for (std::size_t k = 0; k < lora; ++k) {
+      out[v] += latent[k] / total * widen(w[(nope + v) * lora + k]);
+    }
+  }
+  return out;
+}
+
+double PrefillCase::relative_error() const {
+  constexpr int kSamples = 24;
   std::vector<std::uint16_t> out(out_size_);
   if (!context_.synchronize().ok() ||
       !context_.check(
@@ -125,47 +168,14 @@ double PrefillCase::relative_error() const {
   std::mt19937_64 random(kSeed);
   double difference = 0.0;
   double norm = 0.0;
-  for (int sample = 0; sample < 24; ++sample) {
+  for (int sample = 0; sample < kSamples; ++sample) {
     const auto token = static_cast<std::int32_t>(random() % size(params_.batch.num_tokens));
-    const auto head = static_cast<std::int32_t>(random() % size(g.num_heads));
-    const RowView& row = rows_[size(token / shape_.new_tokens)];
-    const std::int32_t count = row.start + token - row.first_token + 1;
-    const std::size_t at = size(token * g.num_heads + head);
-    const std::uint16_t* q = q_.data() + at * size(g.qk_dim());
-    const std::uint16_t* w =
-        kv_b_.data() + size(head * (g.nope_dim + g.v_dim)) * size(g.kv_lora_rank);
-    std::vector<double> absorbed(size(g.latent_dim()));
-    for (std::int32_t i = 0; i < g.nope_dim; ++i) {
-      for (std::int32_t k = 0; k < g.kv_lora_rank; ++k) {
-        absorbed[size(k)] += widen(q[i]) * widen(w[i * g.kv_lora_rank + k]);
-      }
-    }
-    for (std::int32_t i = 0; i < g.rope_dim; ++i) {
-      absorbed[size(g.kv_lora_rank + i)] = widen(q[g.nope_dim + i]);
-    }
-    std::vector<double> latent(size(g.kv_lora_rank));
-    double total = 0.0;
-    for (std::int32_t j = 0; j < count; ++j) {
-      const std::int32_t page = table_[size(row.slot * params_.batch.max_pages + j / kPageTokens)];
-      const std::uint16_t* key =
-          pool_.data() + size(page * kPageTokens + j % kPageTokens) * size(g.latent_dim());
-      double score = 0.0;
-      for (std::int32_t i = 0; i < g.latent_dim(); ++i) {
-        score += absorbed[size(i)] * widen(key[i]);
-      }
-      // Scores stay far below the range of a double: no maximum is needed.
-      const double weight = std::exp(score * static_cast<double>(g.softmax_scale));
-      total += weight;
-      for (std::int32_t i = 0; i < g.kv_lora_rank; ++i) latent[size(i)] += weight * widen(key[i]);
-    }
-    for (std::int32_t v = 0; v < g.v_dim; ++v) {
-      double expected = 0.0;
-      for (std::int32_t k = 0; k < g.kv_lora_rank; ++k) {
-        expected += latent[size(k)] / total * widen(w[(g.nope_dim + v) * g.kv_lora_rank + k]);
-      }
-      const double got = widen(out[at * size(g.v_dim) + size(v)]);
-      difference += (got - expected) * (got - expected);
-      norm += expected * expected;
+    const auto head = static_cast<std::int32_t>(random() % size(geometry_.num_heads));
+    const std::vector<double> wanted = expected(token, head);
+    const auto at = (size(token) * size(geometry_.num_heads) + size(head)) * wanted.size();
+    for (std::size_t v = 0; v < wanted.size(); ++v) {
+      difference += (widen(out[at + v]) - wanted[v]) * (widen(out[at + v]) - wanted[v]);
+      norm += wanted[v] * wanted[v];
     }
   }
   const double error = std::sqrt(difference / norm);

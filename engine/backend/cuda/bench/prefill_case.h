@@ -37,6 +37,8 @@ class PrefillCase {
   double relative_error() const;
 
  private:
+  // Of one token and head, [v].
+  std::vector<double> expected(std::int32_t token, std::int32_t head) const;
   template <typename T>
   T* device(const std::vector<T>& values);
 

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 
 #include "engine/backend/cuda/expanded_launch.h"
@@ -17,9 +18,9 @@ ExpandedArgs make_args(const ExpandedStep& step, const ExpandedPass& pass) {
   args.latents = static_cast<const __nv_bfloat16*>(step.latents);
   args.state = step.state;
   args.out = static_cast<__nv_bfloat16*>(step.out);
+  args.next_task = step.next_task;
   args.num_heads = step.geometry.num_heads;
   args.kv_lora = step.geometry.kv_lora_rank;
-  args.head_group = heads_of_group(pass.num_tiles);
   args.scale = step.geometry.softmax_scale * static_cast<float>(M_LOG2E);
   return args;
 }
@@ -84,9 +85,9 @@ cudaError_t launch_hopper(cudaStream_t stream, const ExpandedStep& step, const E
   const cudaError_t error = cudaFuncSetAttribute(
       expanded_attention_hopper_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
   if (error != cudaSuccess) return error;
-  const auto blocks = static_cast<unsigned>(pass.num_tiles * g.num_heads);
-  expanded_attention_hopper_kernel<<<blocks, hopper::kThreads, kBytes, stream>>>(
-      make_args(step, pass), maps);
+  const int blocks = std::min(pass.num_tiles * g.num_heads, step.processors);
+  expanded_attention_hopper_kernel<<<static_cast<unsigned>(blocks), hopper::kThreads, kBytes,
+                                     stream>>>(make_args(step, pass), maps);
   return cudaGetLastError();
 }
 

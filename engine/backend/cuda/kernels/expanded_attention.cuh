@@ -66,7 +66,7 @@ __global__ void __launch_bounds__(kStateThreads, 1)
   auto* queries = reinterpret_cast<__nv_bfloat16*>(shared);
   __nv_bfloat16* stages = queries + kExpandedQueries * Shape::kQkStride;
 
-  const ExpandedTask task = expanded_task(args);
+  const ExpandedTask task = expanded_task(args, static_cast<int>(blockIdx.x));
   if (task.num_keys <= 0) return;
   for (int i = static_cast<int>(threadIdx.x); i < kExpandedQueries * (kQk / 8);
        i += kStateThreads) {

@@ -21,6 +21,7 @@ inline constexpr int kRope = 64;
 inline constexpr int kValue = 128;
 inline constexpr int kKeys = 128;  // of a stage
 inline constexpr int kStages = 2;
+inline constexpr int kTasks = 2;           // known ahead
 inline constexpr int kGroupThreads = 128;  // threads of a warpgroup
 inline constexpr int kThreads = 3 * kGroupThreads;
 inline constexpr int kBoxColumns = kRowBytes / 2;
@@ -41,7 +42,11 @@ struct Shared {
   unsigned char q[kKeyBoxes][kBoxBytes];
   unsigned char k[kStages][kKeyBoxes][kBoxBytes];
   unsigned char v[kStages][kValueBoxes][kBoxBytes];
+  ExpandedTask tasks[kTasks];
+  std::uint64_t task_full[kTasks];
+  std::uint64_t task_empty[kTasks];
   std::uint64_t q_full;
+  std::uint64_t q_empty;
   std::uint64_t k_full[kStages];
   std::uint64_t k_empty[kStages];
   std::uint64_t v_full[kStages];
@@ -50,7 +55,7 @@ struct Shared {
 // Dynamic shared memory begins at a multiple of 16 only.
 inline constexpr std::size_t kSharedBytes = sizeof(Shared) + 1024;
 
-// Which stage comes next, and how often it was used.
+// Which of two places comes next, and whether it was used an odd number of times.
 struct Turn {
   int stage = 0;
   std::uint32_t parity = 0;
@@ -64,51 +69,89 @@ struct Turn {
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
-__device__ inline void copy_keys(Shared& shared, const Maps& maps, const ExpandedTask& task,
-                                 int block, const Turn& turn) {
-  const std::uint32_t full = shared_address(&shared.k_full[turn.stage]);
-  barrier_wait(shared_address(&shared.k_empty[turn.stage]), turn.parity ^ 1);
-  barrier_arrive_expecting(full, kKeyBoxes * kBoxBytes);
-  const int row = task.offset + block * kKeys;
-  const int column = task.head * (kNope + kValue);
-#pragma unroll
-  for (int i = 0; i < kNope / kBoxColumns; ++i) {
-    copy_box(shared.k[turn.stage][i], &maps.kv, full, column + i * kBoxColumns, row);
-  }
-}
+// The thread that hands out tasks and copies what they need.
+class Producer {
+ public:
+  __device__ Producer(Shared& shared, const Maps& maps, const ExpandedArgs& args)
+      : shared_(shared), maps_(maps), args_(args) {}
 
-// The only thread that copies. Values come after the next keys, as they are used.
-__device__ inline void produce(Shared& shared, const Maps& maps, const ExpandedArgs& args,
-                               const ExpandedTask& task, int blocks) {
-  barrier_arrive_expecting(shared_address(&shared.q_full), kKeyBoxes * kBoxBytes);
-#pragma unroll
-  for (int i = 0; i < kKeyBoxes; ++i) {
-    copy_box(shared.q[i], &maps.q, shared_address(&shared.q_full),
-             task.head * (kNope + kRope) + i * kBoxColumns, task.first_token);
-  }
-  Turn keys;
-  Turn values;
-  for (int block = 0; block <= blocks; ++block) {
-    if (block < blocks) {
-      copy_keys(shared, maps, task, block, keys);
-      copy_box(shared.k[keys.stage][kNope / kBoxColumns], &maps.latents,
-               shared_address(&shared.k_full[keys.stage]), args.kv_lora,
-               task.offset + block * kKeys);
-      keys.next();
+  // Blocks take their tasks from one counter: long ones first, whoever is free.
+  __device__ void run() {
+    const int total = args_.pass.num_tiles * args_.num_heads;
+    int work = atomicAdd(args_.next_task, 1);
+    while (work < total) {
+      const ExpandedTask task = expanded_task(args_, work);
+      work = atomicAdd(args_.next_task, 1);
+      if (task.num_keys <= 0) continue;
+      give_task(task);
+      copy_queries(task);
+      const int blocks = (task.num_keys + kKeys - 1) / kKeys;
+      copy_keys(task, 0);
+      for (int block = 1; block < blocks; ++block) {
+        copy_keys(task, block);
+        copy_values(task, block - 1);
+      }
+      copy_values(task, blocks - 1);
     }
-    if (block == 0) continue;
-    const std::uint32_t full = shared_address(&shared.v_full[values.stage]);
-    barrier_wait(shared_address(&shared.v_empty[values.stage]), values.parity ^ 1);
+    ExpandedTask none{};
+    none.num_keys = 0;
+    give_task(none);
+  }
+
+ private:
+  __device__ void give_task(const ExpandedTask& task) {
+    barrier_wait(shared_address(&shared_.task_empty[tasks_.stage]), tasks_.parity ^ 1);
+    shared_.tasks[tasks_.stage] = task;
+    barrier_arrive(shared_address(&shared_.task_full[tasks_.stage]));
+    tasks_.next();
+  }
+
+  __device__ void copy_queries(const ExpandedTask& task) {
+    const std::uint32_t full = shared_address(&shared_.q_full);
+    barrier_wait(shared_address(&shared_.q_empty), q_parity_ ^ 1);
+    q_parity_ ^= 1;
+    barrier_arrive_expecting(full, kKeyBoxes * kBoxBytes);
+#pragma unroll
+    for (int i = 0; i < kKeyBoxes; ++i) {
+      copy_box(shared_.q[i], &maps_.q, full, task.head * (kNope + kRope) + i * kBoxColumns,
+               task.first_token);
+    }
+  }
+
+  __device__ void copy_keys(const ExpandedTask& task, int block) {
+    const std::uint32_t full = shared_address(&shared_.k_full[keys_.stage]);
+    barrier_wait(shared_address(&shared_.k_empty[keys_.stage]), keys_.parity ^ 1);
+    barrier_arrive_expecting(full, kKeyBoxes * kBoxBytes);
+    const int row = task.offset + block * kKeys;
+#pragma unroll
+    for (int i = 0; i < kNope / kBoxColumns; ++i) {
+      copy_box(shared_.k[keys_.stage][i], &maps_.kv, full,
+               task.head * (kNope + kValue) + i * kBoxColumns, row);
+    }
+    copy_box(shared_.k[keys_.stage][kNope / kBoxColumns], &maps_.latents, full, args_.kv_lora, row);
+    keys_.next();
+  }
+
+  __device__ void copy_values(const ExpandedTask& task, int block) {
+    const std::uint32_t full = shared_address(&shared_.v_full[values_.stage]);
+    barrier_wait(shared_address(&shared_.v_empty[values_.stage]), values_.parity ^ 1);
     barrier_arrive_expecting(full, kValueBoxes * kBoxBytes);
 #pragma unroll
     for (int i = 0; i < kValueBoxes; ++i) {
-      copy_box(shared.v[values.stage][i], &maps.kv, full,
-               task.head * (kNope + kValue) + kNope + i * kBoxColumns,
-               task.offset + (block - 1) * kKeys);
+      copy_box(shared_.v[values_.stage][i], &maps_.kv, full,
+               task.head * (kNope + kValue) + kNope + i * kBoxColumns, task.offset + block * kKeys);
     }
-    values.next();
+    values_.next();
   }
-}
+
+  Shared& shared_;
+  const Maps& maps_;
+  const ExpandedArgs& args_;
+  Turn tasks_;
+  Turn keys_;
+  Turn values_;
+  std::uint32_t q_parity_ = 0;
+};
 
 // scores [64, 128] = queries of the warpgroup times the keys of a stage; enqueued.
 __device__ inline void score(Shared& shared, int group, int stage, float (&scores)[16][4]) {
@@ -150,73 +193,121 @@ __device__ inline void pack_weights(const float (&scores)[16][4], std::uint32_t 
   }
 }
 
-__device__ inline void consume(Shared& shared, const ExpandedArgs& args, const ExpandedTask& task,
-                               int blocks, int thread) {
-  const int group = thread / kGroupThreads;
-  const int own_turn = 1 + group;
-  const int other_turn = 2 - group;
-  const int first_query = thread / kWarp * 16 + thread % kWarp / 4;
-  const int first_row = task.first_position + first_query;
-  const int first_of_group = task.first_position + group * (kExpandedQueries / 2);
-  const auto weigh = [&](float(&scores)[16][4], int block, ExpandedSums<kValue>& sums,
-                         float(&keep)[2]) {
-    const int first_key = task.first_key + block * kKeys;
-    weigh_scores<16, kValue>(scores, first_row, first_key, first_key + kKeys - 1 > first_of_group,
-                             args.scale, sums, keep);
-  };
+// One of the two warpgroups that compute.
+class Consumer {
+ public:
+  __device__ Consumer(Shared& shared, const ExpandedArgs& args, int thread)
+      : shared_(shared), args_(args), thread_(thread), group_(thread / kGroupThreads) {}
 
-  ExpandedSums<kValue> sums;
-  begin_sums(args, task, thread, sums);
-  float scores[16][4] = {};
-  float keep[2];
-  std::uint32_t weights[8][4];
-  Turn keys;
-  Turn values;
-  if (group == 1)
-    named_barrier_arrive(other_turn, 2 * kGroupThreads);  // the first warpgroup goes first
+  __device__ void run() {
+    if (group_ == 1) pass_turn();  // the first warpgroup goes first
+    Turn tasks;
+    while (true) {
+      barrier_wait(shared_address(&shared_.task_full[tasks.stage]), tasks.parity);
+      const ExpandedTask task = shared_.tasks[tasks.stage];
+      release(&shared_.task_empty[tasks.stage]);
+      tasks.next();
+      if (task.num_keys <= 0) return;
+      compute(task);
+    }
+  }
 
-  barrier_wait(shared_address(&shared.q_full), 0);
-  barrier_wait(shared_address(&shared.k_full[0]), 0);
-  named_barrier(own_turn, 2 * kGroupThreads);
-  score(shared, group, 0, scores);
-  named_barrier_arrive(other_turn, 2 * kGroupThreads);
-  wgmma_wait<0>();
-  pin(scores);
-  barrier_arrive(shared_address(&shared.k_empty[0]));
-  keys.next();
-  weigh(scores, 0, sums, keep);
-  scale_sums<kValue>(sums, keep);
-  pack_weights(scores, weights);
+ private:
+  __device__ void take_turn() { named_barrier(1 + group_, 2 * kGroupThreads); }
+  __device__ void pass_turn() { named_barrier_arrive(2 - group_, 2 * kGroupThreads); }
+  // A warp is done with it.
+  __device__ void release(std::uint64_t* barrier) {
+    __syncwarp();
+    if (thread_ % kWarp == 0) barrier_arrive(shared_address(barrier));
+  }
 
-  for (int block = 1; block < blocks; ++block) {
-    barrier_wait(shared_address(&shared.k_full[keys.stage]), keys.parity);
-    named_barrier(own_turn, 2 * kGroupThreads);
-    score(shared, group, keys.stage, scores);
-    barrier_wait(shared_address(&shared.v_full[values.stage]), values.parity);
-    add_values(shared, values.stage, weights, sums.o);
-    named_barrier_arrive(other_turn, 2 * kGroupThreads);
-    wgmma_wait<1>();
-    pin(scores);
-    barrier_arrive(shared_address(&shared.k_empty[keys.stage]));
-    keys.next();
-    weigh(scores, block, sums, keep);
+  __device__ void compute(const ExpandedTask& task) {
+    const int first_query = thread_ / kWarp * 16 + thread_ % kWarp / 4;
+    const int blocks = (task.num_keys + kKeys - 1) / kKeys;
+    ExpandedSums<kValue> sums;
+    begin_sums(args_, task, thread_, sums);
+    float scores[16][4] = {};
+    float keep[2];
+    std::uint32_t weights[8][4];
+
+    barrier_wait(shared_address(&shared_.q_full), q_parity_);
+    q_parity_ ^= 1;
+    barrier_wait(shared_address(&shared_.k_full[keys_.stage]), keys_.parity);
+    take_turn();
+    score(shared_, group_, keys_.stage, scores);
+    pass_turn();
     wgmma_wait<0>();
-    pin(sums.o);
-    barrier_arrive(shared_address(&shared.v_empty[values.stage]));
-    values.next();
+    pin(scores);
+    release(&shared_.k_empty[keys_.stage]);
+    keys_.next();
+    weigh(task, first_query, 0, scores, sums, keep);
     scale_sums<kValue>(sums, keep);
     pack_weights(scores, weights);
-  }
-  barrier_wait(shared_address(&shared.v_full[values.stage]), values.parity);
-  add_values(shared, values.stage, weights, sums.o);
-  wgmma_wait<0>();
-  pin(sums.o);
 
-  if (task.ends) {
-    write_out<kValue>(args, task, first_query, sums);
-  } else {
-    keep_sums<kValue>(args, task, thread, sums);
+    for (int block = 1; block < blocks; ++block) {
+      barrier_wait(shared_address(&shared_.k_full[keys_.stage]), keys_.parity);
+      take_turn();
+      score(shared_, group_, keys_.stage, scores);
+      barrier_wait(shared_address(&shared_.v_full[values_.stage]), values_.parity);
+      add_values(shared_, values_.stage, weights, sums.o);
+      pass_turn();
+      wgmma_wait<1>();
+      pin(scores);
+      release(&shared_.k_empty[keys_.stage]);
+      keys_.next();
+      weigh(task, first_query, block, scores, sums, keep);
+      wgmma_wait<0>();
+      pin(sums.o);
+      release(&shared_.v_empty[values_.stage]);
+      values_.next();
+      scale_sums<kValue>(sums, keep);
+      pack_weights(scores, weights);
+    }
+    release(&shared_.q_empty);
+    barrier_wait(shared_address(&shared_.v_full[values_.stage]), values_.parity);
+    add_values(shared_, values_.stage, weights, sums.o);
+    wgmma_wait<0>();
+    pin(sums.o);
+    release(&shared_.v_empty[values_.stage]);
+    values_.next();
+
+    if (task.ends) {
+      write_out<kValue>(args_, task, first_query, sums);
+    } else {
+      keep_sums<kValue>(args_, task, thread_, sums);
+    }
   }
+
+  __device__ void weigh(const ExpandedTask& task, int first_query, int block,
+                        float (&scores)[16][4], ExpandedSums<kValue>& sums, float (&keep)[2]) {
+    const int first_key = task.first_key + block * kKeys;
+    const int first_of_group = task.first_position + group_ * (kExpandedQueries / 2);
+    weigh_scores<16, kValue>(scores, task.first_position + first_query, first_key,
+                             first_key + kKeys - 1 > first_of_group, args_.scale, sums, keep);
+  }
+
+  Shared& shared_;
+  const ExpandedArgs& args_;
+  int thread_;
+  int group_;
+  Turn keys_;
+  Turn values_;
+  std::uint32_t q_parity_ = 0;
+};
+
+__device__ inline void init_barriers(Shared& shared) {
+  constexpr int kWarps = 2 * kGroupThreads / kWarp;
+  barrier_init(shared_address(&shared.q_full), 1);
+  barrier_init(shared_address(&shared.q_empty), kWarps);
+  for (int i = 0; i < kStages; ++i) {
+    barrier_init(shared_address(&shared.task_full[i]), 1);
+    barrier_init(shared_address(&shared.task_empty[i]), kWarps);
+    barrier_init(shared_address(&shared.k_full[i]), 1);
+    barrier_init(shared_address(&shared.k_empty[i]), kWarps);
+    barrier_init(shared_address(&shared.v_full[i]), 1);
+    barrier_init(shared_address(&shared.v_empty[i]), kWarps);
+  }
+  fence_barrier_init();
 }
 
 #endif
@@ -231,26 +322,14 @@ __global__ void __launch_bounds__(hopper::kThreads, 1)
   extern __shared__ unsigned char memory[];
   Shared& shared =
       *reinterpret_cast<Shared*>(memory + (1024 - hopper::shared_address(memory) % 1024) % 1024);
-  const ExpandedTask task = expanded_task(args);
-  if (task.num_keys <= 0) return;
-  const int blocks = (task.num_keys + kKeys - 1) / kKeys;
-  if (threadIdx.x == 0) {
-    barrier_init(hopper::shared_address(&shared.q_full), 1);
-    for (int i = 0; i < kStages; ++i) {
-      barrier_init(hopper::shared_address(&shared.k_full[i]), 1);
-      barrier_init(hopper::shared_address(&shared.v_full[i]), 1);
-      barrier_init(hopper::shared_address(&shared.k_empty[i]), 2 * kGroupThreads);
-      barrier_init(hopper::shared_address(&shared.v_empty[i]), 2 * kGroupThreads);
-    }
-    fence_barrier_init();
-  }
+  if (threadIdx.x == 0) init_barriers(shared);
   __syncthreads();
   if (threadIdx.x < kGroupThreads) {
     give_registers<24>();
-    if (threadIdx.x == 0) produce(shared, maps, args, task, blocks);
+    if (threadIdx.x == 0) Producer(shared, maps, args).run();
   } else {
     take_registers<240>();
-    consume(shared, args, task, blocks, static_cast<int>(threadIdx.x) - kGroupThreads);
+    Consumer(shared, args, static_cast<int>(threadIdx.x) - kGroupThreads).run();
   }
 #endif
 }

@@ -22,9 +22,9 @@ struct ExpandedArgs {
   const __nv_bfloat16* latents;  // [pass keys, kv_lora + rope]
   float* state;                  // [tiles, H, state_floats]
   __nv_bfloat16* out;            // [T, H, v]
+  int* next_task;                // zero before the launch
   int num_heads;
   int kv_lora;
-  int head_group;
   float scale;  // of scores, times log2(e)
 };
 
@@ -42,10 +42,9 @@ struct ExpandedTask {
   bool ends;           // no keys come after
 };
 
-__device__ inline ExpandedTask expanded_task(const ExpandedArgs& args) {
+__device__ inline ExpandedTask expanded_task(const ExpandedArgs& args, int work_index) {
   const ExpandedPass& pass = args.pass;
-  const ExpandedWork work =
-      work_of_block(static_cast<int>(blockIdx.x), pass.num_tiles, args.num_heads, args.head_group);
+  const ExpandedWork work = work_of_block(work_index, pass.num_tiles, args.num_heads);
   int s = pass.num_segments - 1;
   while (s > 0 && pass.segments[s].first_tile > work.tile) --s;
   const ExpandedSegment& segment = pass.segments[s];
@@ -122,6 +121,12 @@ __device__ void keep_sums(const ExpandedArgs& args, const ExpandedTask& task, in
   }
 }
 
+// 2^x; 0 below the normal numbers.
+__device__ inline float exp2_approximate(float x) {
+  float result;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
+  return result;
+}
 __device__ inline float quad_max(float x) {
   x = fmaxf(x, __shfl_xor_sync(0xffffffffU, x, 1));
   return fmaxf(x, __shfl_xor_sync(0xffffffffU, x, 2));
@@ -155,14 +160,14 @@ __device__ void weigh_scores(float (&scores)[kKeyFragments][4], int first_row, i
     }
     highest = quad_max(highest);
     const float shift = highest * scale;
-    keep[r] = exp2f(sums.highest[r] * scale - shift);
+    keep[r] = exp2_approximate(sums.highest[r] * scale - shift);
     sums.highest[r] = highest;
     float sum = 0.0F;
 #pragma unroll
     for (int n = 0; n < kKeyFragments; ++n) {
 #pragma unroll
       for (int e = 2 * r; e < 2 * r + 2; ++e) {
-        scores[n][e] = exp2f(fmaf(scores[n][e], scale, -shift));
+        scores[n][e] = exp2_approximate(fmaf(scores[n][e], scale, -shift));
         sum += scores[n][e];
       }
     }

@@ -17,6 +17,7 @@ __global__ void __launch_bounds__(kGatherThreads)
     gather_latents_kernel(const __grid_constant__ ExpandedStep step,
                           const __grid_constant__ ExpandedPass pass) {
   const int row = static_cast<int>(blockIdx.x * (kGatherThreads / kWarp) + threadIdx.x / kWarp);
+  if (row == 0 && threadIdx.x == 0) *step.next_task = 0;
   if (row >= pass.num_keys) return;
   int s = pass.num_segments - 1;
   while (s > 0 && pass.segments[s].offset > row) --s;

@@ -19,9 +19,9 @@ std::vector<ExpandedPass> passes_of(const std::vector<RowView>& rows, std::int32
   return passes;
 }
 
-TEST(ExpandedPolicy, KeysOfAPassStayInTheCacheUnlessTheyWouldBeFew) {
-  EXPECT_EQ(pass_keys(16, 128, 128), 8192);
-  EXPECT_EQ(pass_keys(20, 128, 128), 6144);
+TEST(ExpandedPolicy, KeysOfAPassHaveABoundUnlessTheyWouldBeFew) {
+  EXPECT_EQ(pass_keys(16, 128, 128), 32768);
+  EXPECT_EQ(pass_keys(40, 128, 128), 12800);
   EXPECT_EQ(pass_keys(128, 128, 128), kFewestPassKeys);
   EXPECT_LE(pass_keys(1, 16, 16), 1 << 16);
 }
@@ -103,15 +103,14 @@ TEST(ExpandedPolicy, EveryKeyOfEveryRowIsExpandedOnceInOrder) {
 
 TEST(ExpandedPolicy, EveryTileAndHeadIsSomeBlocksWork) {
   for (const auto& [tiles, heads] : {std::pair{1, 1}, {7, 20}, {33, 16}, {16, 3}, {5, 128}}) {
-    const std::int32_t group = heads_of_group(tiles);
     std::set<std::pair<std::int32_t, std::int32_t>> seen;
     for (std::int32_t block = 0; block < tiles * heads; ++block) {
-      const ExpandedWork work = work_of_block(block, tiles, heads, group);
+      const ExpandedWork work = work_of_block(block, tiles, heads);
       EXPECT_TRUE(work.tile >= 0 && work.tile < tiles && work.head >= 0 && work.head < heads);
       seen.emplace(work.tile, work.head);
     }
     EXPECT_EQ(seen.size(), static_cast<std::size_t>(tiles * heads));
-    EXPECT_EQ(work_of_block(0, tiles, heads, group).tile, tiles - 1) << "the longest first";
+    EXPECT_EQ(work_of_block(0, tiles, heads).tile, tiles - 1) << "the longest first";
   }
 }
 
