@@ -69,10 +69,18 @@ cudaError_t launch_mla_attention(cudaStream_t stream, const MlaAttentionParams& 
   const cudaError_t error = cudaFuncSetAttribute(
       mla_attention_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, MlaTile::kSharedBytes);
   if (error != cudaSuccess) return error;
-  const auto ctas = static_cast<unsigned>(p.division.shares * p.division.group);
-  mla_attention_kernel<<<ctas, MlaTile::kThreads, MlaTile::kSharedBytes, stream>>>(queries, keys,
-                                                                                   p);
-  return cudaGetLastError();
+  // The prologue runs while the launch before ends.
+  cudaLaunchAttribute early{};
+  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  early.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(static_cast<unsigned>(p.division.shares * p.division.group));
+  config.blockDim = dim3(MlaTile::kThreads);
+  config.dynamicSmemBytes = MlaTile::kSharedBytes;
+  config.stream = stream;
+  config.attrs = &early;
+  config.numAttrs = 1;
+  return cudaLaunchKernelEx(&config, mla_attention_kernel, queries, keys, p);
 }
 
 }  // namespace latentd::cuda

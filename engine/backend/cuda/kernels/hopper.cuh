@@ -98,6 +98,14 @@ __device__ inline void wgmma_wait() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
 }
 
+// Programmatic dependent launch: lets the next launch begin its prologue, and waits until the
+// launch before is complete and its writes are visible. Without the launch attribute both do
+// nothing.
+__device__ inline void let_next_launch_begin() {
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+}
+__device__ inline void wait_for_last_launch() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
+
 // All warps of a warpgroup call; a kernel's warpgroups together keep what it was launched with.
 template <int kCount>
 __device__ inline void give_registers() {

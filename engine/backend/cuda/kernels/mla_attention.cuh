@@ -287,6 +287,44 @@ __device__ inline void mla_soften(const MlaTile& tile, const MlaThread& thread, 
   }
 }
 
+// Row `row` of the thread's two as bf16. The four lanes that hold a row exchange their pairs, so
+// that each writes 8 columns of every 32: whole sectors.
+__device__ inline void mla_store_row(const MlaThread& thread, const MlaAttentionParams& p,
+                                     const MlaRows& rows, int row, float factor,
+                                     const MlaState& state) {
+  const int quarter = thread.column / 2;
+  const int r = thread.row + row * 8;
+  auto* out = static_cast<__nv_bfloat16*>(p.attention.out) +
+              static_cast<std::size_t>(rows.row + r) * kMlaLatent + thread.group * 256 +
+              quarter * 8;
+#pragma unroll
+  for (int j = 0; j < 32; j += 4) {
+    std::uint32_t pairs[4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const __nv_bfloat162 pair = __floats2bfloat162_rn(
+          state.out[4 * (j + i) + 2 * row] * factor, state.out[4 * (j + i) + 2 * row + 1] * factor);
+      pairs[i] = *reinterpret_cast<const std::uint32_t*>(&pair);
+    }
+    // A 4 x 4 transposition: first of blocks of two, then within them.
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const std::uint32_t other =
+          __shfl_xor_sync(kAllLanes, quarter < 2 ? pairs[i + 2] : pairs[i], 2);
+      (quarter < 2 ? pairs[i + 2] : pairs[i]) = other;
+    }
+#pragma unroll
+    for (int i = 0; i < 4; i += 2) {
+      const std::uint32_t other =
+          __shfl_xor_sync(kAllLanes, quarter % 2 == 0 ? pairs[i + 1] : pairs[i], 1);
+      (quarter % 2 == 0 ? pairs[i + 1] : pairs[i]) = other;
+    }
+    if (r < rows.count) {
+      *reinterpret_cast<uint4*>(out + j * 8) = uint4{pairs[0], pairs[1], pairs[2], pairs[3]};
+    }
+  }
+}
+
 // Writes a unit's result, or a piece's part of it.
 __device__ inline void mla_store(const MlaTile& tile, const MlaThread& thread,
                                  const MlaAttentionParams& p, const MlaPiece& piece,
@@ -301,26 +339,17 @@ __device__ inline void mla_store(const MlaTile& tile, const MlaThread& thread,
     }
   }
   mla_compute_barrier();
-  const bool whole = piece.count == 1;
   const std::size_t slot =
       static_cast<std::size_t>(mla_slot(piece, p.division, piece.index)) * p.division.group + rank;
 #pragma unroll
   for (int row = 0; row < 2; ++row) {
     const int r = thread.row + row * 8;
-    if (r >= rows.count) continue;
     const float sum = shared[r] + shared[kMlaTileRows + r];
-    const int column = thread.group * 256 + thread.column;
-    if (whole) {
-      const float inverse = 1.0F / sum;
-      auto* out = static_cast<__nv_bfloat16*>(p.attention.out) +
-                  static_cast<std::size_t>(rows.row + r) * kMlaLatent + column;
-#pragma unroll
-      for (int j = 0; j < 32; ++j) {
-        *reinterpret_cast<__nv_bfloat162*>(out + j * 8) = __floats2bfloat162_rn(
-            state.out[4 * j + 2 * row] * inverse, state.out[4 * j + 2 * row + 1] * inverse);
-      }
-    } else {
-      float* sums = p.partials.sums + (slot * kMlaTileRows + r) * kMlaLatent + column;
+    if (piece.count == 1) {
+      mla_store_row(thread, p, rows, row, 1.0F / sum, state);
+    } else if (r < rows.count) {
+      float* sums = p.partials.sums + (slot * kMlaTileRows + r) * kMlaLatent + thread.group * 256 +
+                    thread.column;
 #pragma unroll
       for (int j = 0; j < 32; ++j) {
         *reinterpret_cast<float2*>(sums + j * 8) =
@@ -566,6 +595,8 @@ __global__ void __launch_bounds__(MlaTile::kThreads, 1)
     prefetch_tensor_map(&key_map);
   }
   __syncthreads();
+  let_next_launch_begin();
+  wait_for_last_launch();
   const int share = static_cast<int>(blockIdx.x) / p.division.group;
   const int rank = static_cast<int>(blockIdx.x) % p.division.group;
   const BatchView& batch = p.attention.batch;
