@@ -52,6 +52,33 @@ bool encode_keys(CUtensorMap& map, const CacheView& cache) {
                    {kColumns, kGroup, kMlaWidth / kColumns, 1});
 }
 
+template <int kGroup>
+cudaError_t launch(cudaStream_t stream, const MlaAttentionParams& p) {
+  CUtensorMap queries;
+  CUtensorMap keys;
+  if (!encode_queries(queries, p.attention) || !encode_keys(keys, p.attention.cache)) {
+    return cudaErrorInvalidValue;
+  }
+  const auto kernel = mla_attention_kernel<kGroup>;
+  const cudaError_t error = cudaFuncSetAttribute(
+      kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, MlaTile::kSharedBytes);
+  if (error != cudaSuccess) return error;
+  cudaLaunchAttribute attributes[2] = {};
+  // The prologue runs while the launch before ends.
+  attributes[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attributes[0].val.programmaticStreamSerializationAllowed = 1;
+  attributes[1].id = cudaLaunchAttributeClusterDimension;
+  attributes[1].val.clusterDim = {kGroup, 1, 1};
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(static_cast<unsigned>(p.division.shares * kGroup));
+  config.blockDim = dim3(MlaTile::kThreads);
+  config.dynamicSmemBytes = MlaTile::kSharedBytes;
+  config.stream = stream;
+  config.attrs = attributes;
+  config.numAttrs = kGroup > 1 ? 2 : 1;
+  return cudaLaunchKernelEx(&config, kernel, queries, keys, p);
+}
+
 }  // namespace
 
 cudaError_t launch_mla_plan(cudaStream_t stream, const MlaPlanParams& p) {
@@ -61,26 +88,14 @@ cudaError_t launch_mla_plan(cudaStream_t stream, const MlaPlanParams& p) {
 
 cudaError_t launch_mla_attention(cudaStream_t stream, const MlaAttentionParams& p) {
   if (p.attention.batch.num_tokens == 0 || p.attention.batch.num_rows == 0) return cudaSuccess;
-  CUtensorMap queries;
-  CUtensorMap keys;
-  if (!encode_queries(queries, p.attention) || !encode_keys(keys, p.attention.cache)) {
-    return cudaErrorInvalidValue;
+  switch (p.division.group) {
+    case 1:
+      return launch<1>(stream, p);
+    case 2:
+      return launch<2>(stream, p);
+    default:
+      return cudaErrorInvalidConfiguration;
   }
-  const cudaError_t error = cudaFuncSetAttribute(
-      mla_attention_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, MlaTile::kSharedBytes);
-  if (error != cudaSuccess) return error;
-  // The prologue runs while the launch before ends.
-  cudaLaunchAttribute early{};
-  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  early.val.programmaticStreamSerializationAllowed = 1;
-  cudaLaunchConfig_t config{};
-  config.gridDim = dim3(static_cast<unsigned>(p.division.shares * p.division.group));
-  config.blockDim = dim3(MlaTile::kThreads);
-  config.dynamicSmemBytes = MlaTile::kSharedBytes;
-  config.stream = stream;
-  config.attrs = &early;
-  config.numAttrs = 1;
-  return cudaLaunchKernelEx(&config, mla_attention_kernel, queries, keys, p);
 }
 
 }  // namespace latentd::cuda

@@ -59,6 +59,24 @@ __device__ inline void prefetch_tensor_map(const CUtensorMap* map) {
   asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
 }
 
+// An arrival at the barrier at the same place in CTA `cta` of the cluster.
+__device__ inline void barrier_arrive_at(std::uint32_t barrier, int cta) {
+  asm volatile(
+      "{\n"
+      ".reg .b32 remote;\n"
+      "mapa.shared::cluster.u32 remote, %0, %1;\n"
+      "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [remote];\n"
+      "}\n" ::"r"(barrier),
+      "r"(cta)
+      : "memory");
+}
+
+// All threads of the cluster.
+__device__ inline void cluster_barrier() {
+  asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+  asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+}
+
 __device__ inline void copy_tensor_3d(std::uint32_t to, const CUtensorMap* map,
                                       std::uint32_t barrier, int c0, int c1, int c2) {
   asm volatile(
@@ -74,6 +92,17 @@ __device__ inline void copy_tensor_4d(std::uint32_t to, const CUtensorMap* map,
       "cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes "
       "[%0], [%1, {%3, %4, %5, %6}], [%2];" ::"r"(to),
       "l"(map), "r"(barrier), "r"(c0), "r"(c1), "r"(c2), "r"(c3)
+      : "memory");
+}
+
+// To the same place in the CTAs of `mask`, whose barriers at the same place count the bytes.
+__device__ inline void multicast_tensor_4d(std::uint32_t to, const CUtensorMap* map,
+                                           std::uint32_t barrier, std::uint16_t mask, int c0,
+                                           int c1, int c2, int c3) {
+  asm volatile(
+      "cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes"
+      ".multicast::cluster [%0], [%1, {%4, %5, %6, %7}], [%2], %3;" ::"r"(to),
+      "l"(map), "r"(barrier), "h"(mask), "r"(c0), "r"(c1), "r"(c2), "r"(c3)
       : "memory");
 }
 

@@ -95,10 +95,12 @@ struct MlaPages {
   }
 };
 
-// One warp: keys and queries of all pieces into shared memory, in the order of their use.
-__device__ inline void mla_copy(const MlaTile& tile, const MlaAttentionParams& p,
-                                const CUtensorMap* query_map, const CUtensorMap* key_map,
-                                MlaWalk walk, int rank) {
+// One warp: keys and queries of all pieces into shared memory, in the order of their use. The CTAs
+// of a cluster share the keys: each copies a part of every stage to all of them.
+template <int kGroup>
+__device__ void mla_copy(const MlaTile& tile, const MlaAttentionParams& p,
+                         const CUtensorMap* query_map, const CUtensorMap* key_map, MlaWalk walk,
+                         int rank) {
   using namespace hopper;
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const BatchView& batch = p.attention.batch;
@@ -107,7 +109,6 @@ __device__ inline void mla_copy(const MlaTile& tile, const MlaAttentionParams& p
   MlaPiece piece;
   while (walk.next(piece)) {
     const MlaRows rows(piece, p.division, rank);
-    if (rows.count <= 0) continue;
     const int page_tokens = p.attention.cache.page_tokens;
     MlaPages pages{batch.page_table + static_cast<std::size_t>(piece.view.slot) * batch.max_pages,
                    page_tokens, piece.context};
@@ -126,14 +127,21 @@ __device__ inline void mla_copy(const MlaTile& tile, const MlaAttentionParams& p
                                    static_cast<std::uint32_t>(boxes * MlaTile::kGroupBytes));
         }
         __syncwarp();
-        if (lane < boxes) {
-          copy_tensor_4d(
-              tile.stage(stage) + static_cast<std::uint32_t>(lane * MlaTile::kGroupBytes), key_map,
-              tile.full(stage), 0, key % page_tokens, 0, page);
+        const std::uint32_t to =
+            tile.stage(stage) + static_cast<std::uint32_t>(lane * MlaTile::kGroupBytes);
+        if constexpr (kGroup == 1) {
+          if (lane < boxes) {
+            copy_tensor_4d(to, key_map, tile.full(stage), 0, key % page_tokens, 0, page);
+          }
+        } else {
+          if (lane < boxes && lane % kGroup == rank) {
+            multicast_tensor_4d(to, key_map, tile.full(stage), (1U << kGroup) - 1, 0,
+                                key % page_tokens, 0, page);
+          }
         }
       }
       if (t == piece.first_tile) {
-        const int groups = mla_divide_up(rows.count, 8);
+        const int groups = max(mla_divide_up(rows.count, 8), 0);
         if (lane == 0) {
           barrier_wait(tile.queries_empty(), queries_parity);
           barrier_arrive_expecting(tile.queries_full(),
@@ -368,9 +376,20 @@ __device__ inline std::uint32_t* mla_counter(const MlaAttentionParams& p, const 
   return p.partials.arrived + static_cast<std::size_t>(piece.first_slot) * p.division.group + rank;
 }
 
-// Two warpgroups: all pieces of the CTA.
-__device__ inline void mla_compute(const MlaTile& tile, const MlaAttentionParams& p, MlaWalk walk,
-                                   int rank) {
+// A warp is done with a stage: whoever copies into it must know.
+template <int kGroup>
+__device__ void mla_release(const MlaTile& tile, int stage, int lane) {
+  if constexpr (kGroup == 1) {
+    if (lane == 0) hopper::barrier_arrive(tile.empty(stage));
+  } else {
+    if (lane < kGroup) hopper::barrier_arrive_at(tile.empty(stage), lane);
+  }
+}
+
+// Two warpgroups: all pieces of the CTA. A CTA without a row tile in a unit computes along.
+template <int kGroup>
+__device__ void mla_compute(const MlaTile& tile, const MlaAttentionParams& p, MlaWalk walk,
+                            int rank) {
   using namespace hopper;
   const MlaThread thread;
   const float scale = p.attention.geometry.softmax_scale * 1.44269504088896341F;
@@ -380,7 +399,6 @@ __device__ inline void mla_compute(const MlaTile& tile, const MlaAttentionParams
   MlaState state;
   while (walk.next(piece)) {
     const MlaRows rows(piece, p.division, rank);
-    if (rows.count <= 0) continue;
 #pragma unroll
     for (int i = 0; i < 128; ++i) state.out[i] = 0.0F;
 #pragma unroll
@@ -406,13 +424,11 @@ __device__ inline void mla_compute(const MlaTile& tile, const MlaAttentionParams
       fence_async_shared();
       mla_compute_barrier();
       mla_add_values(tile, stage, thread.group, state.out);
-      if (thread.lane == 0) {
-        barrier_arrive(tile.empty(stage));
-        barrier_arrive(tile.empty(stage + 1));
-      }
+      mla_release<kGroup>(tile, stage, thread.lane);
+      mla_release<kGroup>(tile, stage + 1, thread.lane);
     }
     mla_store(tile, thread, p, piece, rows, rank, scale, state);
-    if (piece.count > 1) {
+    if (piece.count > 1 && rows.count > 0) {
       __threadfence();
       mla_compute_barrier();
       if (threadIdx.x == 0) atomicAdd(mla_counter(p, piece, rank), 1U);
@@ -572,7 +588,8 @@ __device__ inline void mla_merge(const MlaTile& tile, const MlaAttentionParams& 
   }
 }
 
-// Grid: shares * group CTAs, all resident.
+// Grid: shares clusters of kGroup CTAs, all resident.
+template <int kGroup>
 __global__ void __launch_bounds__(MlaTile::kThreads, 1)
     mla_attention_kernel(const __grid_constant__ CUtensorMap query_map,
                          const __grid_constant__ CUtensorMap key_map, const MlaAttentionParams p) {
@@ -586,7 +603,7 @@ __global__ void __launch_bounds__(MlaTile::kThreads, 1)
   if (threadIdx.x == 0) {
     for (int s = 0; s < MlaTile::kStages; ++s) {
       barrier_init(tile.full(s), 1);
-      barrier_init(tile.empty(s), MlaTile::kComputeWarps);
+      barrier_init(tile.empty(s), MlaTile::kComputeWarps * kGroup);
     }
     barrier_init(tile.queries_full(), 1);
     barrier_init(tile.queries_empty(), MlaTile::kComputeWarps);
@@ -595,22 +612,26 @@ __global__ void __launch_bounds__(MlaTile::kThreads, 1)
     prefetch_tensor_map(&key_map);
   }
   __syncthreads();
+  if constexpr (kGroup > 1) cluster_barrier();
   let_next_launch_begin();
   wait_for_last_launch();
-  const int share = static_cast<int>(blockIdx.x) / p.division.group;
-  const int rank = static_cast<int>(blockIdx.x) % p.division.group;
+  const int share = static_cast<int>(blockIdx.x) / kGroup;
+  const int rank = static_cast<int>(blockIdx.x) % kGroup;
   const BatchView& batch = p.attention.batch;
   const MlaWalk walk(p.shares[share], batch.rows, batch.num_rows, p.division, share);
   if (threadIdx.x >= MlaTile::kComputeThreads) {
     give_registers<MlaTile::kCopyRegisters>();
     if (threadIdx.x < MlaTile::kComputeThreads + kWarp) {
-      mla_copy(tile, p, &query_map, &key_map, walk, rank);
+      mla_copy<kGroup>(tile, p, &query_map, &key_map, walk, rank);
     }
   } else {
     take_registers<MlaTile::kComputeRegisters>();
-    mla_compute(tile, p, walk, rank);
+    mla_compute<kGroup>(tile, p, walk, rank);
     mla_merge(tile, p, walk, rank);
   }
+  // Nobody leaves while another may still write to its memory.
+  __syncwarp();
+  if constexpr (kGroup > 1) cluster_barrier();
 #endif
 }
 
