@@ -25,6 +25,8 @@ AbsorbedAttention::AbsorbedAttention(CudaContext& context, DType activation, boo
       batch_invariant_(batch_invariant),
       prefix_(context),
       shares_(context),
+      pieces_(context),
+      pages_(context),
       sums_(context),
       runs_(context),
       arrived_(context) {
@@ -51,10 +53,15 @@ MlaDivision AbsorbedAttention::division(const BatchView& batch, const MlaGeometr
   return d;
 }
 
-bool AbsorbedAttention::take_memory(const MlaDivision& division, std::int32_t max_rows) {
+bool AbsorbedAttention::take_memory(const MlaDivision& division, std::int32_t max_tokens,
+                                    std::int32_t max_rows) {
   const auto slots = static_cast<std::size_t>(mla_slots(division, max_rows) * division.group);
-  prefix_data_ = prefix_.take<MlaPrefix>(static_cast<std::size_t>(max_rows) + 1);
-  shares_data_ = shares_.take<MlaShare>(static_cast<std::size_t>(processors_));
+  const auto shares = static_cast<std::size_t>(processors_);
+  plan_.prefix = prefix_.take<MlaPrefix>(static_cast<std::size_t>(max_rows) + 1);
+  plan_.shares = shares_.take<MlaShare>(shares);
+  plan_.pieces =
+      pieces_.take<MlaPiece>(static_cast<std::size_t>(mla_places(division, max_tokens, max_rows)));
+  plan_.pages = pages_.take<std::int32_t>(shares * kMlaKnownPages);
   partials_.sums = sums_.take<float>(slots * kMlaTileRows * kMlaLatent);
   partials_.runs = runs_.take<float2>(slots * kMlaTileRows);
   partials_.arrived = arrived_.take<std::uint32_t>(slots);
@@ -69,18 +76,16 @@ void AbsorbedAttention::reserve(const ReserveParams& p) {
   BatchView largest;
   largest.num_rows = p.max_rows;
   largest.num_tokens = p.max_tokens;
-  take_memory(division(largest, g), p.max_rows);
+  take_memory(division(largest, g), p.max_tokens, p.max_rows);
 }
 
-bool AbsorbedAttention::make_plan(const BatchView& batch, const MlaGeometry& g) {
-  MlaPlanParams plan;
-  plan.rows = batch.rows;
-  plan.num_rows = batch.num_rows;
-  plan.division = division(batch, g);
-  if (!take_memory(plan.division, batch.num_rows)) return false;
-  plan.prefix = prefix_data_;
-  plan.shares = shares_data_;
-  return context_.check(launch_mla_plan(context_.stream(), plan), "plan_attention");
+bool AbsorbedAttention::make_plan(const BatchView& batch, const MlaGeometry& g,
+                                  std::int32_t page_tokens) {
+  plan_.batch = batch;
+  plan_.page_tokens = page_tokens;
+  plan_.division = division(batch, g);
+  if (!take_memory(plan_.division, batch.num_tokens, batch.num_rows)) return false;
+  return context_.check(launch_mla_plan(context_.stream(), plan_), "plan_attention");
 }
 
 void AbsorbedAttention::plan(const PlanAttentionParams& p) {
@@ -88,7 +93,7 @@ void AbsorbedAttention::plan(const PlanAttentionParams& p) {
   if (!context_.ok() || p.batch.num_rows == 0 || !fits(p.geometry, p.page_tokens, p.cache_dtype)) {
     return;
   }
-  if (make_plan(p.batch, p.geometry)) {
+  if (make_plan(p.batch, p.geometry, p.page_tokens)) {
     planned_ = {p.batch.rows, p.batch.num_rows, p.batch.num_tokens, p.geometry.num_heads};
   }
 }
@@ -106,12 +111,14 @@ void AbsorbedAttention::run(const AbsorbedAttentionParams& p) {
   const Planned wanted{p.batch.rows, p.batch.num_rows, p.batch.num_tokens, p.geometry.num_heads};
   if (wanted != planned_) {
     planned_ = {};
-    if (!make_plan(p.batch, p.geometry)) return;
+    if (!make_plan(p.batch, p.geometry, p.cache.page_tokens)) return;
   }
   MlaAttentionParams params;
   params.attention = p;
-  params.division = division(p.batch, p.geometry);
-  params.shares = shares_data_;
+  params.division = plan_.division;
+  params.shares = plan_.shares;
+  params.pieces = plan_.pieces;
+  params.pages = plan_.pages;
   params.partials = partials_;
   context_.check(launch_mla_attention(context_.stream(), params), "absorbed_attention");
 }

@@ -43,8 +43,8 @@ class AbsorbedAttention {
   bool fits(const MlaGeometry& g, std::int32_t page_tokens, DType cache) const;
   MlaDivision division(const BatchView& batch, const MlaGeometry& g) const;
   // False after an error.
-  bool make_plan(const BatchView& batch, const MlaGeometry& g);
-  bool take_memory(const MlaDivision& division, std::int32_t max_rows);
+  bool make_plan(const BatchView& batch, const MlaGeometry& g, std::int32_t page_tokens);
+  bool take_memory(const MlaDivision& division, std::int32_t max_tokens, std::int32_t max_rows);
 
   CudaContext& context_;
   DType activation_;
@@ -54,11 +54,12 @@ class AbsorbedAttention {
   Planned planned_;
   Scratch prefix_;
   Scratch shares_;
+  Scratch pieces_;
+  Scratch pages_;
   Scratch sums_;
   Scratch runs_;
   Scratch arrived_;
-  MlaPrefix* prefix_data_ = nullptr;
-  MlaShare* shares_data_ = nullptr;
+  MlaPlanParams plan_;  // its memory, and the last batch
   MlaPartials partials_;
 };
 

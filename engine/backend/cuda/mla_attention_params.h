@@ -24,11 +24,13 @@ constexpr bool mla_kernel_fits(const MlaGeometry& g, std::int32_t page_tokens, D
 }
 
 struct MlaPlanParams {
-  const RowView* rows = nullptr;
-  std::int32_t num_rows = 0;
+  BatchView batch;
+  std::int32_t page_tokens = 0;
   MlaDivision division;
-  MlaPrefix* prefix = nullptr;  // [num_rows + 1]
-  MlaShare* shares = nullptr;   // [division.shares]
+  MlaPrefix* prefix = nullptr;    // [num_rows + 1]
+  MlaShare* shares = nullptr;     // [division.shares]
+  MlaPiece* pieces = nullptr;     // [mla_places]
+  std::int32_t* pages = nullptr;  // [division.shares, kMlaKnownPages]
 };
 
 // Partial results, [slots, group, 64] rows each; what they hold before a launch does not matter.
@@ -42,6 +44,8 @@ struct MlaAttentionParams {
   AbsorbedAttentionParams attention;
   MlaDivision division;
   const MlaShare* shares = nullptr;
+  const MlaPiece* pieces = nullptr;
+  const std::int32_t* pages = nullptr;
   MlaPartials partials;
 };
 

@@ -37,27 +37,25 @@ struct MlaDivision {
   std::int32_t heads = 0;
   std::int32_t group = 1;   // row tiles of a unit = CTAs that walk it side by side
   std::int32_t shares = 0;  // groups of CTAs
-  std::int32_t least = 4;   // key tiles that are worth a share
+  std::int32_t least = 2;   // key tiles that are worth a share
   std::int32_t invariant = 0;
 };
 
-// A prefix of the line: where a row's first unit begins, and how many pieces of cut units lie
-// before it (batch-invariant division only).
+// What lies before a place of the line, or what a unit adds to it.
 struct MlaPrefix {
-  std::int32_t cost = 0;
-  std::int32_t slots = 0;
+  std::int32_t cost = 0;    // length
+  std::int32_t slots = 0;   // pieces of cut units (batch-invariant division only)
+  std::int32_t places = 0;  // in the list of pieces
 };
 
-// Where a share begins: unit `unit` of rows[row] = view, which begins at `base` on the line.
-struct alignas(16) MlaShare {
+// Where a share begins: unit `unit` of rows[row] = view, which begins at `before` on the line.
+struct MlaStart {
   RowView view;
   std::int32_t row = 0;  // the number of rows: the share is empty
   std::int32_t unit = 0;
-  std::int32_t base = 0;
-  std::int32_t slot = 0;   // MlaPrefix::slots at the unit
+  MlaPrefix before;
   std::int32_t total = 0;  // the length of the line
   std::int32_t used = 0;   // shares that it is cut into
-  std::int32_t padding[2] = {};
 };
 
 // What the plan knows of all units together.
@@ -69,7 +67,7 @@ struct MlaTotals {
 
 // Key tiles [first_tile, last_tile) of a unit. `index` of `count` pieces; partial results lie in
 // slot mla_slot(piece, index).
-struct MlaPiece {
+struct alignas(16) MlaPiece {
   RowView view;
   std::int32_t unit = 0;
   std::int32_t context = 0;  // keys that the unit's last query sees
@@ -78,7 +76,18 @@ struct MlaPiece {
   std::int32_t index = 0;
   std::int32_t count = 0;
   std::int32_t first_slot = 0;
+  std::int32_t padding = 0;
 };
+
+// What a group of CTAs reads first: its first piece, and where the list holds the others.
+struct alignas(16) MlaShare {
+  MlaPiece first;
+  std::int32_t pieces = 0;
+  std::int32_t others = 0;
+  std::int32_t padding[2] = {};
+};
+inline constexpr int kMlaKnownPages =
+    32;  // page-table entries of the first piece that a plan holds
 
 LATENTD_HOST_DEVICE constexpr int mla_divide_up(int a, int b) { return (a + b - 1) / b; }
 
@@ -115,7 +124,7 @@ LATENTD_HOST_DEVICE constexpr MlaPrefix mla_cost(const RowView& row, const MlaDi
                                                  int unit) {
   const int tiles = mla_key_tiles(row, d, unit);
   const int pieces = d.invariant != 0 ? mla_divide_up(tiles, mla_invariant_tiles(row, tiles)) : 1;
-  return {tiles + kMlaUnitOverhead, pieces > 1 ? pieces : 0};
+  return {tiles + kMlaUnitOverhead, pieces > 1 ? pieces : 0, pieces};
 }
 
 // Shares that the line is cut into.
@@ -133,12 +142,15 @@ LATENTD_HOST_DEVICE constexpr int mla_used_shares(const MlaTotals& totals, const
 }
 
 // Where share `share` begins on the line before cuts move, and the last share that begins at or
-// before `place`.
+// before `place`. The line times the shares stays below 2^32: 2 billion keys on 132 SMs.
 LATENTD_HOST_DEVICE constexpr int mla_cut(int share, int total, int used) {
-  return static_cast<int>(std::int64_t{share} * total / used);
+  return static_cast<int>(static_cast<std::uint32_t>(share) * static_cast<std::uint32_t>(total) /
+                          static_cast<std::uint32_t>(used));
 }
 LATENTD_HOST_DEVICE constexpr int mla_share_of(int place, int total, int used) {
-  return static_cast<int>(((std::int64_t{place} + 1) * used - 1) / total);
+  return static_cast<int>(
+      ((static_cast<std::uint32_t>(place) + 1) * static_cast<std::uint32_t>(used) - 1) /
+      static_cast<std::uint32_t>(total));
 }
 
 // The shares that have a piece of a unit at [base, base + cost) of the line.
@@ -162,17 +174,24 @@ constexpr std::int64_t mla_slots(const MlaDivision& d, std::int64_t max_rows) {
   return max_rows * units * kMlaInvariantPieces;
 }
 
+// Places that the list of pieces needs.
+constexpr std::int64_t mla_places(const MlaDivision& d, std::int64_t max_tokens,
+                                  std::int64_t max_rows) {
+  const std::int64_t units = max_tokens * d.heads / kMlaTileRows + max_rows;
+  return units + d.shares + (d.invariant != 0 ? mla_slots(d, max_rows) : 0);
+}
+
 // The slot of a unit's piece `index`.
 LATENTD_HOST_DEVICE constexpr int mla_slot(const MlaPiece& piece, const MlaDivision& d, int index) {
   if (d.invariant != 0) return piece.first_slot + index;
   return index == 0 ? piece.first_slot : piece.first_slot - 1 + 2 * index;
 }
 
-// Share `share` of the line; prefix[r] for r in 0 .. num_rows, the last one the totals.
-LATENTD_HOST_DEVICE inline MlaShare mla_share(const RowView* rows, const MlaPrefix* prefix,
+// Where share `share` begins; prefix[r] for r in 0 .. num_rows, the last one the totals.
+LATENTD_HOST_DEVICE inline MlaStart mla_start(const RowView* rows, const MlaPrefix* prefix,
                                               int num_rows, const MlaTotals& totals,
                                               const MlaDivision& d, int share) {
-  MlaShare result;
+  MlaStart result;
   result.row = num_rows;
   result.total = totals.cost;
   result.used = mla_used_shares(totals, d);
@@ -184,19 +203,20 @@ LATENTD_HOST_DEVICE inline MlaShare mla_share(const RowView* rows, const MlaPref
     const int middle = (low + high) / 2;
     (prefix[middle].cost <= begin ? low : high) = middle;
   }
-  result.base = prefix[low].cost;
-  result.slot = prefix[low].slots;
+  result.before = prefix[low];
   for (result.row = low; result.row < num_rows; ++result.row) {
     result.view = rows[result.row];
-    for (result.unit = 0; result.unit < mla_units(result.view, d); ++result.unit) {
+    const int units = mla_units(result.view, d);
+    for (result.unit = 0; result.unit < units; ++result.unit) {
       const MlaPrefix unit = mla_cost(result.view, d, result.unit);
       const bool found =
           d.invariant != 0
-              ? result.base + unit.cost > begin
-              : mla_span(result.base, unit.cost, result.total, result.used).last >= share;
+              ? result.before.cost + unit.cost > begin
+              : mla_span(result.before.cost, unit.cost, result.total, result.used).last >= share;
       if (found) return result;
-      result.base += unit.cost;
-      result.slot += unit.slots;
+      result.before.cost += unit.cost;
+      result.before.slots += unit.slots;
+      result.before.places += unit.places;
     }
   }
   return result;
@@ -205,36 +225,36 @@ LATENTD_HOST_DEVICE inline MlaShare mla_share(const RowView* rows, const MlaPref
 // The pieces of a share, in the order of the line.
 class MlaWalk {
  public:
-  LATENTD_HOST_DEVICE MlaWalk(const MlaShare& share, const RowView* rows, int num_rows,
+  LATENTD_HOST_DEVICE MlaWalk(const MlaStart& start, const RowView* rows, int num_rows,
                               const MlaDivision& division, int index)
-      : share_(share),
+      : start_(start),
         rows_(rows),
         num_rows_(num_rows),
         division_(division),
         index_(index),
-        begin_(share.used > 0 ? mla_cut(index, share.total, share.used) : 0),
-        end_(share.used > 0 ? mla_cut(index + 1, share.total, share.used) : 0) {}
+        begin_(start.used > 0 ? mla_cut(index, start.total, start.used) : 0),
+        end_(start.used > 0 ? mla_cut(index + 1, start.total, start.used) : 0) {}
 
   // False when the share has no more.
   LATENTD_HOST_DEVICE bool next(MlaPiece& piece) {
-    while (share_.row < num_rows_) {
-      if (share_.unit >= mla_units(share_.view, division_)) {
-        if (++share_.row < num_rows_) share_.view = rows_[share_.row];
-        share_.unit = 0;
+    while (start_.row < num_rows_) {
+      if (start_.unit >= mla_units(start_.view, division_)) {
+        if (++start_.row < num_rows_) start_.view = rows_[start_.row];
+        start_.unit = 0;
         continue;
       }
-      const int tiles = mla_key_tiles(share_.view, division_, share_.unit);
-      piece.view = share_.view;
-      piece.unit = share_.unit;
-      piece.context = mla_context(share_.view, division_, share_.unit);
+      const int tiles = mla_key_tiles(start_.view, division_, start_.unit);
+      piece.view = start_.view;
+      piece.unit = start_.unit;
+      piece.context = mla_context(start_.view, division_, start_.unit);
       // The unit's first key tile lies behind what starting it costs.
-      const int first = share_.base + kMlaUnitOverhead;
+      const int first = start_.before.cost + kMlaUnitOverhead;
       if (division_.invariant != 0) {
         if (first >= end_) return false;
         if (next_whole(piece, first, tiles)) return true;
       } else {
         const MlaSpan span =
-            mla_span(share_.base, tiles + kMlaUnitOverhead, share_.total, share_.used);
+            mla_span(start_.before.cost, tiles + kMlaUnitOverhead, start_.total, start_.used);
         if (span.first > index_) return false;
         cut(piece, first, tiles, span);
         return true;
@@ -243,11 +263,15 @@ class MlaWalk {
     return false;
   }
 
+  // Where the list holds the piece that `next` gave last: behind one another for a share.
+  LATENTD_HOST_DEVICE int place() const { return place_; }
+
  private:
   LATENTD_HOST_DEVICE void pass_unit(int tiles, int slots) {
-    share_.base += kMlaUnitOverhead + tiles;
-    share_.slot += slots;
-    ++share_.unit;
+    start_.before.cost += kMlaUnitOverhead + tiles;
+    start_.before.slots += slots;
+    start_.before.places += slots > 1 ? slots : 1;
+    ++start_.unit;
     next_piece_ = -1;
   }
 
@@ -258,14 +282,15 @@ class MlaWalk {
     piece.index = index_ - span.first;
     piece.count = span.last - span.first + 1;
     piece.first_slot = 2 * span.first + 1;
+    place_ = start_.before.places + index_;
     pass_unit(tiles, 0);
   }
 
   // The next piece of the unit that begins in the share.
   LATENTD_HOST_DEVICE bool next_whole(MlaPiece& piece, int first, int tiles) {
-    const int size = mla_invariant_tiles(share_.view, tiles);
+    const int size = mla_invariant_tiles(start_.view, tiles);
     piece.count = mla_divide_up(tiles, size);
-    piece.first_slot = share_.slot;
+    piece.first_slot = start_.before.slots;
     if (next_piece_ < 0) next_piece_ = begin_ > first ? mla_divide_up(begin_ - first, size) : 0;
     piece.index = next_piece_;
     piece.first_tile = piece.index * size;
@@ -274,11 +299,12 @@ class MlaWalk {
       return false;
     }
     piece.last_tile = piece.first_tile + size < tiles ? piece.first_tile + size : tiles;
+    place_ = start_.before.places + piece.index;
     ++next_piece_;
     return true;
   }
 
-  MlaShare share_;
+  MlaStart start_;
   const RowView* rows_;
   int num_rows_;
   MlaDivision division_;
@@ -286,6 +312,7 @@ class MlaWalk {
   int begin_;
   int end_;
   int next_piece_ = -1;
+  int place_ = 0;
 };
 
 }  // namespace latentd::cuda

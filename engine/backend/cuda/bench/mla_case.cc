@@ -63,8 +63,6 @@ Status MlaBench::make_inputs(const MlaShape& shape, Inputs& inputs) {
   p.geometry.softmax_scale = 1.0F / std::sqrt(192.0F);
   p.cache.pool = pool_->data();
   p.cache.page_tokens = page_tokens_;
-  p.cache.page_stride = size(page_tokens_) * kMlaWidth * 2;
-  p.cache.num_pages = static_cast<std::int32_t>(pool_->size() / p.cache.page_stride);
   p.cache.dtype = DType::kBF16;
 
   std::vector<RowView> rows;
@@ -89,27 +87,31 @@ Status MlaBench::make_inputs(const MlaShape& shape, Inputs& inputs) {
   p.batch.token_slots = static_cast<const std::int32_t*>(device_slots);
   p.batch.max_pages = (shape.context + page_tokens_ - 1) / page_tokens_;
 
+  // The sets are layers of one cache, read through one page table.
   const std::int64_t pages = std::int64_t{shape.batch} * p.batch.max_pages;
-  const auto fitting = static_cast<int>(p.cache.num_pages / pages);
-  const auto rotated = static_cast<int>(kRotatedBytes / (size(pages) * p.cache.page_stride)) + 2;
+  const std::size_t layer_bytes = size(page_tokens_) * kMlaWidth * 2;
+  const auto fitting = static_cast<int>(pool_->size() / (size(pages) * layer_bytes));
+  const auto rotated = static_cast<int>(kRotatedBytes / (size(pages) * layer_bytes)) + 2;
   const int sets = std::clamp(rotated, 1, std::min(kMostSets, fitting));
+  p.cache.page_stride = size(sets) * layer_bytes;
+  p.cache.num_pages = static_cast<std::int32_t>(pool_->size() / p.cache.page_stride);
   std::vector<std::int32_t> order(size(p.cache.num_pages));
   std::iota(order.begin(), order.end(), 0);
   std::mt19937_64 random(kSeed);
   std::shuffle(order.begin(), order.end(), random);
+  LATENTD_ASSIGN_OR_RETURN(void* table, upload(inputs, order.data(), size(pages) * 4));
+  p.batch.page_table = static_cast<const std::int32_t*>(table);
 
   const std::size_t vectors = size(tokens) * size(shape.heads);
   inputs.out_bytes = vectors * kMlaLatent * 2;
   LATENTD_ASSIGN_OR_RETURN(inputs.out, upload(inputs, nullptr, inputs.out_bytes));
   p.out = inputs.out;
   for (int s = 0; s < sets; ++s) {
-    LATENTD_ASSIGN_OR_RETURN(void* table,
-                             upload(inputs, order.data() + size(s) * size(pages), size(pages) * 4));
     LATENTD_ASSIGN_OR_RETURN(void* queries, upload(inputs, nullptr, vectors * kMlaWidth * 2));
     context_.check(fill_random(context_.stream(), queries, vectors * kMlaWidth, 1.0F,
                                static_cast<std::uint32_t>(s + 2)),
                    "filling queries");
-    p.batch.page_table = static_cast<const std::int32_t*>(table);
+    p.cache.layer_offset = size(s) * layer_bytes;
     p.absorbed = queries;
     inputs.sets.push_back(p);
   }

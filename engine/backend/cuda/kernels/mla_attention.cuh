@@ -1,11 +1,13 @@
 // Absorbed attention at 512 + 64 in bf16 on sm_90a: tensor cores, the copy engine, one CTA an SM.
 //
-// Two warpgroups compute, one warp copies. Keys arrive in stages of 32 tokens: groups of 8 tokens,
-// each nine atoms of [8 tokens, 64 columns] under the 128-byte swizzle. Read along the columns they
-// are the keys of Q K^T, read along the tokens the values of P V, so nothing is transposed. For a
-// key tile of two stages warpgroup w scores the 32 keys of stage w for all 64 rows; both agree on
-// the rows' maxima, write their halves of P, and warpgroup w adds P V into its 256 of the 512
-// columns, which it holds in registers from the first to the last tile of a piece.
+// A warp copies, a warpgroup scores, two add values. Keys arrive in stages of 32 tokens: groups of
+// 8 tokens, each nine atoms of [8 tokens, 64 columns] under the 128-byte swizzle. Read along the
+// columns they are the keys of Q K^T, read along the tokens the values of P V, so nothing is
+// transposed. For a key tile of two stages the scorer computes S = Q K^T [64 rows, 64 keys], keeps
+// the rows' running maxima and sums, and hands P = exp2(S - maximum) over in shared memory, half by
+// half, with the factors by which older sums shrink. Each of the others adds P V into its 256 of
+// the 512 columns, which it holds in registers from the first to the last tile of a piece. The
+// scorer is a tile ahead, so its exponentials hide behind the products.
 //
 // A piece that is all of its unit is divided by its sum and written as bf16. Others leave fp32
 // sums, and after its last piece a CTA merges its part of the rows of every unit that it shared, in
@@ -19,60 +21,11 @@
 
 #include "engine/backend/cuda/kernels/block.cuh"
 #include "engine/backend/cuda/kernels/hopper.cuh"
+#include "engine/backend/cuda/kernels/mla_merge.cuh"
+#include "engine/backend/cuda/kernels/mla_tile.cuh"
 #include "engine/backend/cuda/mla_attention_params.h"
 
 namespace latentd::cuda {
-
-struct MlaTile {
-  static constexpr int kStageKeys = 32;
-  static constexpr int kStages = 4;
-  static constexpr int kComputeThreads = 256;
-  static constexpr int kComputeWarps = kComputeThreads / kWarp;
-  static constexpr int kThreads = kComputeThreads + 128;  // registers move by warpgroups
-  static constexpr int kComputeRegisters = 232;
-  static constexpr int kCopyRegisters = 40;
-
-  static constexpr int kBlocks = kMlaWidth / 64;            // of 64 columns, 128 bytes
-  static constexpr int kAtomBytes = 1024;                   // 8 rows of a block
-  static constexpr int kGroupBytes = kBlocks * kAtomBytes;  // 8 keys or queries
-  static constexpr int kStageBytes = kStageKeys / 8 * kGroupBytes;
-
-  // Shared memory, from an address aligned to 1024 bytes.
-  static constexpr int kQueries = 0;
-  static constexpr int kKeys = kQueries + kMlaTileRows / 8 * kGroupBytes;
-  static constexpr int kWeights = kKeys + kStages * kStageBytes;
-  static constexpr int kHighest = kWeights + kMlaTileRows * kMlaTileKeys * 2;  // [2][64] fp32
-  static constexpr int kSums = kHighest + 2 * kMlaTileRows * 4;                // [2][64] fp32
-  static constexpr int kBarriers = kSums + 2 * kMlaTileRows * 4;
-  static constexpr int kBytes = kBarriers + (2 * kStages + 2) * 8;
-  static constexpr int kSharedBytes = kBytes + 1024;  // to align it
-
-  char* memory;
-  std::uint32_t address;
-
-  __device__ std::uint32_t queries() const { return address + kQueries; }
-  __device__ std::uint32_t stage(int s) const { return address + kKeys + s * kStageBytes; }
-  __device__ std::uint32_t weights() const { return address + kWeights; }
-  __device__ float* highest() const { return reinterpret_cast<float*>(memory + kHighest); }
-  __device__ float* sums() const { return reinterpret_cast<float*>(memory + kSums); }
-  __device__ std::uint32_t full(int s) const { return address + kBarriers + s * 8; }
-  __device__ std::uint32_t empty(int s) const { return full(kStages + s); }
-  __device__ std::uint32_t queries_full() const { return full(2 * kStages); }
-  __device__ std::uint32_t queries_empty() const { return full(2 * kStages + 1); }
-};
-
-// The CTA's row tile of a piece.
-struct MlaRows {
-  __device__ MlaRows(const MlaPiece& piece, const MlaDivision& d, int rank) {
-    const int tile = piece.unit * d.group + rank;
-    first = tile * kMlaTileRows;
-    count = min(kMlaTileRows, piece.view.count * d.heads - first);
-    row = piece.view.first_token * d.heads + first;
-  }
-  int first;  // of the row's query vectors
-  int count;  // not positive: the unit has no such tile
-  int row;    // of all query vectors
-};
 
 // The page-table entries around the key that is copied next, one a lane.
 struct MlaPages {
@@ -99,19 +52,24 @@ struct MlaPages {
 // of a cluster share the keys: each copies a part of every stage to all of them.
 template <int kGroup>
 __device__ void mla_copy(const MlaTile& tile, const MlaAttentionParams& p,
-                         const CUtensorMap* query_map, const CUtensorMap* key_map, MlaWalk walk,
+                         const CUtensorMap* query_map, const CUtensorMap* key_map, int share,
                          int rank) {
   using namespace hopper;
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const BatchView& batch = p.attention.batch;
   int tiles_done = 0;
   std::uint32_t queries_parity = 1;
-  MlaPiece piece;
-  while (walk.next(piece)) {
+  const int page_tokens = p.attention.cache.page_tokens;
+  const int known = p.pages[share * kMlaKnownPages + lane];
+  for (MlaPieces pieces(p, share); pieces.more(); pieces.next()) {
+    const MlaPiece& piece = pieces.piece;
     const MlaRows rows(piece, p.division, rank);
-    const int page_tokens = p.attention.cache.page_tokens;
     MlaPages pages{batch.page_table + static_cast<std::size_t>(piece.view.slot) * batch.max_pages,
                    page_tokens, piece.context};
+    if (pieces.number == 0) {
+      pages.first = piece.first_tile * kMlaTileKeys / page_tokens;
+      pages.page = known;
+    }
     for (int t = piece.first_tile; t < piece.last_tile; ++t, ++tiles_done) {
       const std::uint32_t parity = static_cast<std::uint32_t>(tiles_done / 2 + 1) & 1U;
       for (int half = 0; half < 2; ++half) {
@@ -158,67 +116,31 @@ __device__ void mla_copy(const MlaTile& tile, const MlaAttentionParams& p,
   }
 }
 
-// What a thread of the computing warpgroups keeps of a piece: two rows, the columns of its
-// warpgroup.
-struct MlaState {
-  float out[128];
-  float highest[2];  // of the scores so far, unscaled
-  float sum[2];      // of the exponentials of the thread's own keys
-  int limit[2];      // keys that the row sees
-};
-
+// A thread's place in the results of a warpgroup's products: rows `row` and row + 8, columns
+// `column` and column + 1 of each 8.
 struct MlaThread {
   __device__ MlaThread()
       : lane(static_cast<int>(threadIdx.x) % kWarp),
-        group(static_cast<int>(threadIdx.x) / 128),
-        row(static_cast<int>(threadIdx.x) % 128 / kWarp * 16 + lane / 4),
+        row(static_cast<int>(threadIdx.x) % MlaTile::kGroupThreads / kWarp * 16 + lane / 4),
         column(lane % 4 * 2) {}
   int lane;
-  int group;   // warpgroup
-  int row;     // and row + 8
-  int column;  // and column + 1, of each 8
+  int row;
+  int column;
 };
 
-constexpr int kComputeBarrier = 1;
-
-__device__ inline void mla_compute_barrier() {
-  hopper::named_barrier(kComputeBarrier, MlaTile::kComputeThreads);
-}
-
-// scores [64, 32] = Q K^T over the keys of one stage.
-__device__ inline void mla_score(const MlaTile& tile, int stage, float (&scores)[16]) {
+// scores [64, 64] = Q K^T over the keys of two stages, which lie behind one another.
+__device__ inline void mla_score_keys(const MlaTile& tile, int first_stage, float (&scores)[32]) {
   using namespace hopper;
   wgmma_fence();
 #pragma unroll
   for (int k = 0; k < kMlaWidth / 16; ++k) {
     const auto offset = static_cast<std::uint32_t>(k / 4 * MlaTile::kAtomBytes + k % 4 * 32);
-    wgmma_n32(scores, descriptor(tile.queries() + offset, 16, MlaTile::kGroupBytes),
-              descriptor(tile.stage(stage) + offset, 16, MlaTile::kGroupBytes), k > 0);
+    wgmma_n64(scores, descriptor(tile.queries() + offset, 16, MlaTile::kGroupBytes),
+              descriptor(tile.stage(first_stage) + offset, 16, MlaTile::kGroupBytes), k > 0);
   }
   wgmma_commit();
   wgmma_wait<0>();
   wgmma_results(scores);
-}
-
-// out += P V over the key tile's two stages, for the warpgroup's 256 columns.
-__device__ inline void mla_add_values(const MlaTile& tile, int first_stage, int group,
-                                      float (&out)[128]) {
-  using namespace hopper;
-  wgmma_results(out);
-  wgmma_fence();
-#pragma unroll
-  for (int k = 0; k < kMlaTileKeys / 16; ++k) {
-    const std::uint32_t values = tile.stage(first_stage + k / 2) +
-                                 static_cast<std::uint32_t>(k % 2 * 2 * MlaTile::kGroupBytes +
-                                                            group * 4 * MlaTile::kAtomBytes);
-    wgmma_n256(
-        out,
-        descriptor(tile.weights() + static_cast<std::uint32_t>(k * 32), 16, MlaTile::kAtomBytes),
-        descriptor(values, MlaTile::kAtomBytes, MlaTile::kGroupBytes), true);
-  }
-  wgmma_commit();
-  wgmma_wait<0>();
-  wgmma_results(out);
 }
 
 // Keys from `keys` on in the key tile become zeros: what lies there may be NaN, which a weight of
@@ -226,8 +148,8 @@ __device__ inline void mla_add_values(const MlaTile& tile, int first_stage, int 
 __device__ inline void mla_clear_keys(const MlaTile& tile, int first_stage, int keys) {
   constexpr int kChunks = MlaTile::kBlocks * 8;  // of 16 bytes in a key
   char* stage = tile.memory + MlaTile::kKeys + first_stage * MlaTile::kStageBytes;
-  for (int i = static_cast<int>(threadIdx.x); i < (kMlaTileKeys - keys) * kChunks;
-       i += MlaTile::kComputeThreads) {
+  for (int i = static_cast<int>(threadIdx.x) % MlaTile::kGroupThreads;
+       i < (kMlaTileKeys - keys) * kChunks; i += MlaTile::kGroupThreads) {
     const int key = keys + i / kChunks;
     const int chunk = i % kChunks;
     *reinterpret_cast<uint4*>(stage + key / 8 * MlaTile::kGroupBytes +
@@ -236,82 +158,177 @@ __device__ inline void mla_clear_keys(const MlaTile& tile, int first_stage, int 
   }
 }
 
-__device__ inline float exp2_fast(float x) {
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
+// A thread's two rows under the online softmax.
+struct MlaSoftmax {
+  float highest[2] = {-INFINITY, -INFINITY};  // of the scores so far, unscaled
+  float sum[2] = {0.0F, 0.0F};                // of the exponentials of the thread's own keys
+  int limit[2];                               // keys that the row sees
 
-// The warpgroup's half of an online softmax step over a key tile: scores become weights in shared
-// memory, and what was summed before is scaled to the new maxima.
-__device__ inline void mla_soften(const MlaTile& tile, const MlaThread& thread, float (&scores)[16],
-                                  int first_key, float scale, MlaState& state) {
-  const int key = first_key + thread.group * MlaTile::kStageKeys + thread.column;
-  float highest[2] = {-INFINITY, -INFINITY};
+  // Scores become exponentials; keep: by what the sums before shrink.
+  __device__ void step(float (&scores)[32], int first_key, float scale, float (&keep)[2]) {
+    float now[2] = {highest[0], highest[1]};
 #pragma unroll
-  for (int i = 0; i < 16; ++i) {
-    const int row = i / 2 % 2;
-    if (key + i / 4 * 8 + i % 2 >= state.limit[row]) scores[i] = -INFINITY;
-    highest[row] = fmaxf(highest[row], scores[i]);
-  }
-  float* shared = tile.highest();
-#pragma unroll
-  for (int row = 0; row < 2; ++row) {
-    highest[row] = fmaxf(highest[row], __shfl_xor_sync(kAllLanes, highest[row], 1));
-    highest[row] = fmaxf(highest[row], __shfl_xor_sync(kAllLanes, highest[row], 2));
-    if (thread.column == 0) {
-      shared[thread.group * kMlaTileRows + thread.row + row * 8] = highest[row];
+    for (int i = 0; i < 32; ++i) {
+      if (first_key + i / 4 * 8 + i % 2 >= limit[i / 2 % 2]) scores[i] = -INFINITY;
+      now[i / 2 % 2] = fmaxf(now[i / 2 % 2], scores[i]);
     }
-  }
-  mla_compute_barrier();
-  float keep[2];
-  float offset[2];
-#pragma unroll
-  for (int row = 0; row < 2; ++row) {
-    const float other = shared[(1 - thread.group) * kMlaTileRows + thread.row + row * 8];
-    const float now = fmaxf(state.highest[row], fmaxf(highest[row], other));
-    // A row that has seen nothing yet: every weight is 2^(-inf - 0).
-    offset[row] = now == -INFINITY ? 0.0F : now * scale;
-    keep[row] = exp2_fast(state.highest[row] * scale - offset[row]);
-    state.highest[row] = now;
-    state.sum[row] *= keep[row];
-  }
-  char* weights = tile.memory + MlaTile::kWeights + thread.row * 128 + thread.column * 2;
-#pragma unroll
-  for (int j = 0; j < 4; ++j) {
+    float offset[2];
 #pragma unroll
     for (int row = 0; row < 2; ++row) {
-      const float a = exp2_fast(fmaf(scores[4 * j + 2 * row], scale, -offset[row]));
-      const float b = exp2_fast(fmaf(scores[4 * j + 2 * row + 1], scale, -offset[row]));
-      state.sum[row] += a + b;
-      const int chunk = (thread.group * 4 + j) ^ (thread.row % 8);  // rows + 8 swizzle alike
-      *reinterpret_cast<__nv_bfloat162*>(weights + row * 8 * 128 + chunk * 16) =
-          __floats2bfloat162_rn(a, b);
+      now[row] = fmaxf(now[row], __shfl_xor_sync(kAllLanes, now[row], 1));
+      now[row] = fmaxf(now[row], __shfl_xor_sync(kAllLanes, now[row], 2));
+      // A row that has seen nothing yet: every weight is 2^(-inf - 0).
+      offset[row] = now[row] == -INFINITY ? 0.0F : now[row] * scale;
+      keep[row] = exp2_fast(highest[row] * scale - offset[row]);
+      highest[row] = now[row];
+      sum[row] *= keep[row];
+    }
+#pragma unroll
+    for (int i = 0; i < 32; ++i) {
+      scores[i] = exp2_fast(fmaf(scores[i], scale, -offset[i / 2 % 2]));
+      sum[i / 2 % 2] += scores[i];
     }
   }
-  if (__any_sync(kAllLanes, keep[0] != 1.0F || keep[1] != 1.0F)) {
+  // The sums over all keys, after the last step.
+  __device__ void add_up() {
 #pragma unroll
-    for (int i = 0; i < 128; ++i) state.out[i] *= keep[i / 2 % 2];
+    for (int row = 0; row < 2; ++row) {
+      sum[row] += __shfl_xor_sync(kAllLanes, sum[row], 1);
+      sum[row] += __shfl_xor_sync(kAllLanes, sum[row], 2);
+    }
   }
+};
+
+// The weights of 32 keys into shared memory.
+__device__ inline void mla_store_weights(const MlaTile& tile, const MlaThread& thread, int half,
+                                         const float (&weights)[32]) {
+  char* memory = tile.memory + MlaTile::kWeights + thread.row * 128 + thread.column * 2;
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const int j = half * 4 + i;
+    const int chunk = j ^ (thread.row % 8);  // rows 8 apart swizzle alike
+#pragma unroll
+    for (int row = 0; row < 2; ++row) {
+      *reinterpret_cast<__nv_bfloat162*>(memory + row * 8 * 128 + chunk * 16) =
+          __floats2bfloat162_rn(weights[4 * j + 2 * row], weights[4 * j + 2 * row + 1]);
+    }
+  }
+}
+
+// One warpgroup: scores and weights of all pieces, a tile ahead of the values.
+__device__ inline void mla_score(const MlaTile& tile, const MlaAttentionParams& p, int share,
+                                 int rank) {
+  using namespace hopper;
+  const MlaThread thread;
+  const float scale = p.attention.geometry.softmax_scale * 1.44269504088896341F;
+  int tiles_done = 0;
+  for (MlaPieces pieces(p, share); pieces.more(); pieces.next()) {
+    const MlaPiece& piece = pieces.piece;
+    const MlaRows rows(piece, p.division, rank);
+    MlaSoftmax softmax;
+#pragma unroll
+    for (int row = 0; row < 2; ++row) {
+      const int token = (rows.first + thread.row + row * 8) / p.division.heads;
+      softmax.limit[row] = min(piece.context, piece.view.start + token + 1);
+    }
+    barrier_wait(tile.queries_full(), static_cast<std::uint32_t>(pieces.number) & 1U);
+    for (int t = piece.first_tile; t < piece.last_tile; ++t, ++tiles_done) {
+      const int stage = tiles_done % 2 * 2;
+      const std::uint32_t parity = static_cast<std::uint32_t>(tiles_done / 2) & 1U;
+      const std::uint32_t free_parity = static_cast<std::uint32_t>(tiles_done + 1) & 1U;
+      const bool last = t == piece.last_tile - 1;
+      float scores[32];
+      float keep[2];
+      barrier_wait(tile.full(stage), parity);
+      barrier_wait(tile.full(stage + 1), parity);
+      mla_score_keys(tile, stage, scores);
+      if (last && thread.lane == 0) barrier_arrive(tile.queries_empty());
+      softmax.step(scores, t * kMlaTileKeys + thread.column, scale, keep);
+      const int keys = piece.context - t * kMlaTileKeys;
+      if (keys < kMlaTileKeys) mla_clear_keys(tile, stage, max(keys, 0));
+      if (last) softmax.add_up();
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        barrier_wait(tile.weights_empty(half), free_parity);
+        if (half == 0 && thread.column == 0) {
+          tile.keep()[thread.row] = keep[0];
+          tile.keep()[thread.row + 8] = keep[1];
+          if (last) {
+            tile.runs(pieces.number)[thread.row] = {softmax.highest[0] * scale, softmax.sum[0]};
+            tile.runs(pieces.number)[thread.row + 8] = {softmax.highest[1] * scale, softmax.sum[1]};
+          }
+        }
+        mla_store_weights(tile, thread, half, scores);
+        fence_async_shared();
+        __syncwarp();
+        if (thread.lane == 0) barrier_arrive(tile.weights_full(half));
+      }
+    }
+  }
+}
+
+// A warp is done with a stage: whoever copies into it must know.
+template <int kGroup>
+__device__ void mla_release(const MlaTile& tile, int stage, int lane) {
+  if constexpr (kGroup == 1) {
+    if (lane == 0) hopper::barrier_arrive(tile.empty(stage));
+  } else {
+    if (lane < kGroup) hopper::barrier_arrive_at(tile.empty(stage), lane);
+  }
+}
+
+// A thread's sums: 128 columns a part, each as a product of 128 columns leaves it.
+struct MlaSums {
+  float part[2][64];
+
+  __device__ float& at(int i) { return part[i / 64][i % 64]; }
+  __device__ float at(int i) const { return part[i / 64][i % 64]; }
+  // Keeps reads behind what was waited for.
+  __device__ void settle() {
+    hopper::wgmma_results(part[0]);
+    hopper::wgmma_results(part[1]);
+  }
+};
+
+// sums += P V over 32 keys, for the warpgroup's 256 columns. The caller waits.
+__device__ inline void mla_add_values(const MlaTile& tile, int stage, int half, int group,
+                                      MlaSums& sums) {
+  using namespace hopper;
+  wgmma_fence();
+#pragma unroll
+  for (int k = 0; k < MlaTile::kStageKeys / 16; ++k) {
+    const std::uint32_t values =
+        tile.stage(stage + half) +
+        static_cast<std::uint32_t>(k * 2 * MlaTile::kGroupBytes + group * 4 * MlaTile::kAtomBytes);
+    const std::uint64_t weights = descriptor(
+        tile.weights() + static_cast<std::uint32_t>(half * 64 + k * 32), 16, MlaTile::kAtomBytes);
+#pragma unroll
+    for (int part = 0; part < 2; ++part) {
+      wgmma_n128(sums.part[part], weights,
+                 descriptor(values + static_cast<std::uint32_t>(part * 2 * MlaTile::kAtomBytes),
+                            MlaTile::kAtomBytes, MlaTile::kGroupBytes),
+                 true);
+    }
+  }
+  wgmma_commit();
 }
 
 // Row `row` of the thread's two as bf16. The four lanes that hold a row exchange their pairs, so
 // that each writes 8 columns of every 32: whole sectors.
-__device__ inline void mla_store_row(const MlaThread& thread, const MlaAttentionParams& p,
-                                     const MlaRows& rows, int row, float factor,
-                                     const MlaState& state) {
+__device__ inline void mla_store_row(const MlaThread& thread, int group,
+                                     const MlaAttentionParams& p, const MlaRows& rows, int row,
+                                     float factor, const MlaSums& sums) {
   const int quarter = thread.column / 2;
   const int r = thread.row + row * 8;
   auto* out = static_cast<__nv_bfloat16*>(p.attention.out) +
-              static_cast<std::size_t>(rows.row + r) * kMlaLatent + thread.group * 256 +
-              quarter * 8;
+              static_cast<std::size_t>(rows.row + r) * kMlaLatent + group * 256 + quarter * 8;
 #pragma unroll
   for (int j = 0; j < 32; j += 4) {
     std::uint32_t pairs[4];
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       const __nv_bfloat162 pair = __floats2bfloat162_rn(
-          state.out[4 * (j + i) + 2 * row] * factor, state.out[4 * (j + i) + 2 * row + 1] * factor);
+          sums.at(4 * (j + i) + 2 * row) * factor, sums.at(4 * (j + i) + 2 * row + 1) * factor);
       pairs[i] = *reinterpret_cast<const std::uint32_t*>(&pair);
     }
     // A 4 x 4 transposition: first of blocks of two, then within them.
@@ -334,257 +351,74 @@ __device__ inline void mla_store_row(const MlaThread& thread, const MlaAttention
 }
 
 // Writes a unit's result, or a piece's part of it.
-__device__ inline void mla_store(const MlaTile& tile, const MlaThread& thread,
-                                 const MlaAttentionParams& p, const MlaPiece& piece,
-                                 const MlaRows& rows, int rank, float scale, MlaState& state) {
-  float* shared = tile.sums();
-#pragma unroll
-  for (int row = 0; row < 2; ++row) {
-    state.sum[row] += __shfl_xor_sync(kAllLanes, state.sum[row], 1);
-    state.sum[row] += __shfl_xor_sync(kAllLanes, state.sum[row], 2);
-    if (thread.column == 0) {
-      shared[thread.group * kMlaTileRows + thread.row + row * 8] = state.sum[row];
-    }
-  }
-  mla_compute_barrier();
+__device__ inline void mla_store(const MlaTile& tile, const MlaThread& thread, int group,
+                                 const MlaAttentionParams& p, const MlaPieces& pieces,
+                                 const MlaRows& rows, int rank, const MlaSums& sums) {
+  const MlaPiece& piece = pieces.piece;
   const std::size_t slot =
       static_cast<std::size_t>(mla_slot(piece, p.division, piece.index)) * p.division.group + rank;
 #pragma unroll
   for (int row = 0; row < 2; ++row) {
     const int r = thread.row + row * 8;
-    const float sum = shared[r] + shared[kMlaTileRows + r];
+    const float2 run = tile.runs(pieces.number)[r];
     if (piece.count == 1) {
-      mla_store_row(thread, p, rows, row, 1.0F / sum, state);
+      mla_store_row(thread, group, p, rows, row, 1.0F / run.y, sums);
     } else if (r < rows.count) {
-      float* sums = p.partials.sums + (slot * kMlaTileRows + r) * kMlaLatent + thread.group * 256 +
-                    thread.column;
+      float* partial =
+          p.partials.sums + (slot * kMlaTileRows + r) * kMlaLatent + group * 256 + thread.column;
 #pragma unroll
       for (int j = 0; j < 32; ++j) {
-        *reinterpret_cast<float2*>(sums + j * 8) =
-            float2{state.out[4 * j + 2 * row], state.out[4 * j + 2 * row + 1]};
+        *reinterpret_cast<float2*>(partial + j * 8) =
+            float2{sums.at(4 * j + 2 * row), sums.at(4 * j + 2 * row + 1)};
       }
-      if (thread.group == 0 && thread.column == 0) {
-        p.partials.runs[slot * kMlaTileRows + r] = {state.highest[row] * scale, sum};
-      }
+      if (group == 0 && thread.column == 0) p.partials.runs[slot * kMlaTileRows + r] = run;
     }
   }
 }
 
-// The counter of a unit's pieces.
-__device__ inline std::uint32_t* mla_counter(const MlaAttentionParams& p, const MlaPiece& piece,
-                                             int rank) {
-  return p.partials.arrived + static_cast<std::size_t>(piece.first_slot) * p.division.group + rank;
-}
-
-// A warp is done with a stage: whoever copies into it must know.
+// Warpgroup `group` of two: sums of all pieces. A CTA without a row tile in a unit computes along.
 template <int kGroup>
-__device__ void mla_release(const MlaTile& tile, int stage, int lane) {
-  if constexpr (kGroup == 1) {
-    if (lane == 0) hopper::barrier_arrive(tile.empty(stage));
-  } else {
-    if (lane < kGroup) hopper::barrier_arrive_at(tile.empty(stage), lane);
-  }
-}
-
-// Two warpgroups: all pieces of the CTA. A CTA without a row tile in a unit computes along.
-template <int kGroup>
-__device__ void mla_compute(const MlaTile& tile, const MlaAttentionParams& p, MlaWalk walk,
-                            int rank) {
+__device__ void mla_values(const MlaTile& tile, const MlaAttentionParams& p, int group, int share,
+                           int rank) {
   using namespace hopper;
   const MlaThread thread;
-  const float scale = p.attention.geometry.softmax_scale * 1.44269504088896341F;
   int tiles_done = 0;
-  std::uint32_t queries_parity = 0;
-  MlaPiece piece;
-  MlaState state;
-  while (walk.next(piece)) {
+  MlaSums sums;
+  for (MlaPieces pieces(p, share); pieces.more(); pieces.next()) {
+    const MlaPiece& piece = pieces.piece;
     const MlaRows rows(piece, p.division, rank);
 #pragma unroll
-    for (int i = 0; i < 128; ++i) state.out[i] = 0.0F;
-#pragma unroll
-    for (int row = 0; row < 2; ++row) {
-      state.highest[row] = -INFINITY;
-      state.sum[row] = 0.0F;
-      const int token = (rows.first + thread.row + row * 8) / p.division.heads;
-      state.limit[row] = min(piece.context, piece.view.start + token + 1);
-    }
-    barrier_wait(tile.queries_full(), queries_parity);
-    queries_parity ^= 1U;
+    for (int i = 0; i < 128; ++i) sums.at(i) = 0.0F;
     for (int t = piece.first_tile; t < piece.last_tile; ++t, ++tiles_done) {
       const int stage = tiles_done % 2 * 2;
       const std::uint32_t parity = static_cast<std::uint32_t>(tiles_done / 2) & 1U;
-      float scores[16];
-      barrier_wait(tile.full(stage + thread.group), parity);
-      mla_score(tile, stage + thread.group, scores);
-      if (t == piece.last_tile - 1 && thread.lane == 0) barrier_arrive(tile.queries_empty());
-      barrier_wait(tile.full(stage + 1 - thread.group), parity);
-      mla_soften(tile, thread, scores, t * kMlaTileKeys, scale, state);
-      const int keys = piece.context - t * kMlaTileKeys;
-      if (keys < kMlaTileKeys) mla_clear_keys(tile, stage, max(keys, 0));
-      fence_async_shared();
-      mla_compute_barrier();
-      mla_add_values(tile, stage, thread.group, state.out);
+      const std::uint32_t weights_parity = static_cast<std::uint32_t>(tiles_done) & 1U;
+      barrier_wait(tile.full(stage), parity);
+      barrier_wait(tile.full(stage + 1), parity);
+      barrier_wait(tile.weights_full(0), weights_parity);
+      const float keep[2] = {tile.keep()[thread.row], tile.keep()[thread.row + 8]};
+      if (__any_sync(kAllLanes, keep[0] != 1.0F || keep[1] != 1.0F)) {
+#pragma unroll
+        for (int i = 0; i < 128; ++i) sums.at(i) *= keep[i / 2 % 2];
+      }
+      sums.settle();
+      mla_add_values(tile, stage, 0, group, sums);
+      barrier_wait(tile.weights_full(1), weights_parity);
+      mla_add_values(tile, stage, 1, group, sums);
+      wgmma_wait<1>();
+      if (thread.lane == 0) barrier_arrive(tile.weights_empty(0));
       mla_release<kGroup>(tile, stage, thread.lane);
+      wgmma_wait<0>();
+      sums.settle();
+      if (thread.lane == 0) barrier_arrive(tile.weights_empty(1));
       mla_release<kGroup>(tile, stage + 1, thread.lane);
     }
-    mla_store(tile, thread, p, piece, rows, rank, scale, state);
+    mla_store(tile, thread, group, p, pieces, rows, rank, sums);
     if (piece.count > 1 && rows.count > 0) {
       __threadfence();
-      mla_compute_barrier();
-      if (threadIdx.x == 0) atomicAdd(mla_counter(p, piece, rank), 1U);
+      mla_value_barrier();
+      if (threadIdx.x % MlaTile::kValueThreads == 0) atomicAdd(mla_counter(p, piece, rank), 1U);
     }
-  }
-}
-
-// The rows of a unit that a piece's CTA merges: items [first, last), four an each row of 128
-// columns.
-struct MlaMergeSlice {
-  static constexpr int kItems = kMlaLatent / 128;  // of a row
-  static constexpr int kBatch = 8;                 // pieces that a warp reads at once
-
-  const MlaAttentionParams& p;
-  const MlaPiece& piece;
-  const MlaRows& rows;
-  int rank;
-  int first;
-  int last;
-  float* factors;  // [rows of the slice, pieces]
-  float4* parts;   // [warps, lanes]
-
-  __device__ std::size_t partial_row(int i, int r) const {
-    return (static_cast<std::size_t>(mla_slot(piece, p.division, i)) * p.division.group + rank) *
-               kMlaTileRows +
-           r;
-  }
-};
-
-// A warp a row: what each piece weighs in the row's result.
-__device__ inline void mla_merge_factors(const MlaMergeSlice& s) {
-  const int lane = static_cast<int>(threadIdx.x) % kWarp;
-  const int first_row = s.first / MlaMergeSlice::kItems;
-  for (int r = first_row + static_cast<int>(threadIdx.x) / kWarp;
-       r * MlaMergeSlice::kItems < s.last; r += MlaTile::kComputeWarps) {
-    float* factors = s.factors + (r - first_row) * s.piece.count;
-    float highest = -INFINITY;
-    for (int i = lane; i < s.piece.count; i += kWarp) {
-      highest = fmaxf(highest, __ldcg(&s.p.partials.runs[s.partial_row(i, r)].x));
-    }
-    highest = warp_reduce(highest, Max{});
-    float sum = 0.0F;
-    for (int i = lane; i < s.piece.count; i += kWarp) {
-      const float2 run = __ldcg(&s.p.partials.runs[s.partial_row(i, r)]);
-      factors[i] = exp2_fast(run.x - highest);
-      sum += factors[i] * run.y;
-    }
-    const float inverse = 1.0F / warp_reduce(sum, Sum{});
-    for (int i = lane; i < s.piece.count; i += kWarp) factors[i] *= inverse;
-  }
-}
-
-// A lane's 4 columns of an item, over pieces [begin, end) in their order.
-__device__ inline float4 mla_merge_item(const MlaMergeSlice& s, int item, int begin, int end) {
-  const int r = item / MlaMergeSlice::kItems;
-  const int column = item % MlaMergeSlice::kItems * 128 + static_cast<int>(threadIdx.x) % kWarp * 4;
-  const float* factors = s.factors + (r - s.first / MlaMergeSlice::kItems) * s.piece.count;
-  float4 total{0.0F, 0.0F, 0.0F, 0.0F};
-  for (int i = begin; i < end; i += MlaMergeSlice::kBatch) {
-    float4 part[MlaMergeSlice::kBatch];
-#pragma unroll
-    for (int j = 0; j < MlaMergeSlice::kBatch; ++j) {
-      if (i + j >= end) break;
-      part[j] = __ldcg(reinterpret_cast<const float4*>(
-          s.p.partials.sums + s.partial_row(i + j, r) * kMlaLatent + column));
-    }
-#pragma unroll
-    for (int j = 0; j < MlaMergeSlice::kBatch; ++j) {
-      if (i + j >= end) break;
-      const float factor = factors[i + j];
-      total.x = fmaf(factor, part[j].x, total.x);
-      total.y = fmaf(factor, part[j].y, total.y);
-      total.z = fmaf(factor, part[j].z, total.z);
-      total.w = fmaf(factor, part[j].w, total.w);
-    }
-  }
-  return total;
-}
-
-__device__ inline void mla_merge_store(const MlaMergeSlice& s, int item, const float4& value) {
-  const int column = item % MlaMergeSlice::kItems * 128 + static_cast<int>(threadIdx.x) % kWarp * 4;
-  const __nv_bfloat162 pair[2] = {__floats2bfloat162_rn(value.x, value.y),
-                                  __floats2bfloat162_rn(value.z, value.w)};
-  auto* out = static_cast<__nv_bfloat16*>(s.p.attention.out) +
-              static_cast<std::size_t>(s.rows.row + item / MlaMergeSlice::kItems) * kMlaLatent +
-              column;
-  *reinterpret_cast<uint2*>(out) = *reinterpret_cast<const uint2*>(pair);
-}
-
-// Few items: several warps share one, each a run of its pieces.
-__device__ inline void mla_merge_slice(const MlaMergeSlice& s) {
-  const int warp = static_cast<int>(threadIdx.x) / kWarp;
-  const int items = s.last - s.first;
-  const int team = items == 1 ? 8 : items == 2 ? 4 : items <= 4 ? 2 : 1;
-  if (team == 1) {
-    for (int i = s.first + warp; i < s.last; i += MlaTile::kComputeWarps) {
-      mla_merge_store(s, i, mla_merge_item(s, i, 0, s.piece.count));
-    }
-    return;
-  }
-  const int item = s.first + warp / team;
-  const int member = warp % team;
-  const bool busy = item < s.last;
-  if (busy) {
-    s.parts[threadIdx.x] =
-        mla_merge_item(s, item, s.piece.count * member / team, s.piece.count * (member + 1) / team);
-  }
-  mla_compute_barrier();
-  if (!busy || member != 0) return;
-  float4 total = s.parts[threadIdx.x];
-  for (int i = 1; i < team; ++i) {
-    const float4 part = s.parts[static_cast<int>(threadIdx.x) + i * kWarp];
-    total.x += part.x;
-    total.y += part.y;
-    total.z += part.z;
-    total.w += part.w;
-  }
-  mla_merge_store(s, item, total);
-}
-
-// Two warpgroups: for each piece of a cut unit, its share of the merging. The last to leave a unit
-// clears its counter for the next launch.
-__device__ inline void mla_merge(const MlaTile& tile, const MlaAttentionParams& p, MlaWalk walk,
-                                 int rank) {
-  MlaPiece piece;
-  while (walk.next(piece)) {
-    const MlaRows rows(piece, p.division, rank);
-    if (rows.count <= 0 || piece.count == 1) continue;
-    std::uint32_t* counter = mla_counter(p, piece, rank);
-    const auto count = static_cast<std::uint32_t>(piece.count);
-    if (threadIdx.x == 0) {
-      std::uint32_t arrived = 0;
-      do {
-        asm volatile("ld.acquire.gpu.global.u32 %0, [%1];"
-                     : "=r"(arrived)
-                     : "l"(counter)
-                     : "memory");
-      } while (arrived < count);
-    }
-    mla_compute_barrier();
-    const int items = rows.count * MlaMergeSlice::kItems;
-    // All keys are consumed: the stages are free.
-    auto* parts = reinterpret_cast<float4*>(tile.memory + MlaTile::kKeys);
-    const MlaMergeSlice slice{p,
-                              piece,
-                              rows,
-                              rank,
-                              items * piece.index / piece.count,
-                              items * (piece.index + 1) / piece.count,
-                              reinterpret_cast<float*>(parts + MlaTile::kComputeThreads),
-                              parts};
-    mla_merge_factors(slice);
-    mla_compute_barrier();
-    mla_merge_slice(slice);
-    mla_compute_barrier();
-    if (threadIdx.x == 0 && atomicAdd(counter, 1U) == 2 * count - 1) *counter = 0;
   }
 }
 
@@ -603,10 +437,14 @@ __global__ void __launch_bounds__(MlaTile::kThreads, 1)
   if (threadIdx.x == 0) {
     for (int s = 0; s < MlaTile::kStages; ++s) {
       barrier_init(tile.full(s), 1);
-      barrier_init(tile.empty(s), MlaTile::kComputeWarps * kGroup);
+      barrier_init(tile.empty(s), MlaTile::kValueWarps * kGroup);
     }
     barrier_init(tile.queries_full(), 1);
-    barrier_init(tile.queries_empty(), MlaTile::kComputeWarps);
+    barrier_init(tile.queries_empty(), MlaTile::kScoreWarps);
+    for (int half = 0; half < 2; ++half) {
+      barrier_init(tile.weights_full(half), MlaTile::kScoreWarps);
+      barrier_init(tile.weights_empty(half), MlaTile::kValueWarps);
+    }
     fence_barrier_init();
     prefetch_tensor_map(&query_map);
     prefetch_tensor_map(&key_map);
@@ -617,17 +455,20 @@ __global__ void __launch_bounds__(MlaTile::kThreads, 1)
   wait_for_last_launch();
   const int share = static_cast<int>(blockIdx.x) / kGroup;
   const int rank = static_cast<int>(blockIdx.x) % kGroup;
-  const BatchView& batch = p.attention.batch;
-  const MlaWalk walk(p.shares[share], batch.rows, batch.num_rows, p.division, share);
-  if (threadIdx.x >= MlaTile::kComputeThreads) {
-    give_registers<MlaTile::kCopyRegisters>();
-    if (threadIdx.x < MlaTile::kComputeThreads + kWarp) {
-      mla_copy<kGroup>(tile, p, &query_map, &key_map, walk, rank);
-    }
+  // Two warpgroups of values first: barriers and merging count from thread 0.
+  const int role = static_cast<int>(threadIdx.x) / MlaTile::kGroupThreads;
+  if (role < 2) {
+    take_registers<MlaTile::kValueRegisters>();
+    mla_values<kGroup>(tile, p, role, share, rank);
+    mla_merge(tile, p, share, rank);
+  } else if (role == 2) {
+    give_registers<MlaTile::kScoreRegisters>();
+    mla_score(tile, p, share, rank);
   } else {
-    take_registers<MlaTile::kComputeRegisters>();
-    mla_compute<kGroup>(tile, p, walk, rank);
-    mla_merge(tile, p, walk, rank);
+    give_registers<MlaTile::kCopyRegisters>();
+    if (static_cast<int>(threadIdx.x) % MlaTile::kGroupThreads < kWarp) {
+      mla_copy<kGroup>(tile, p, &query_map, &key_map, share, rank);
+    }
   }
   // Nobody leaves while another may still write to its memory.
   __syncwarp();

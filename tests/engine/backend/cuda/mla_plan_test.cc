@@ -20,6 +20,7 @@ struct Division {
   MlaTotals totals;
   std::vector<MlaPrefix> prefix;
   std::vector<std::vector<MlaPiece>> shares;
+  std::set<int> places;
 };
 
 // As the plan kernel and the CTAs do it.
@@ -32,6 +33,7 @@ Division divide(const std::vector<RowView>& rows, const MlaDivision& d) {
       const MlaPrefix one = mla_cost(row, d, unit);
       sum.cost += one.cost;
       sum.slots += one.slots;
+      sum.places += one.places;
       ++result.totals.units;
       result.totals.largest = std::max(result.totals.largest, one.cost);
     }
@@ -40,11 +42,16 @@ Division divide(const std::vector<RowView>& rows, const MlaDivision& d) {
   result.totals.cost = sum.cost;
   const auto num_rows = static_cast<int>(rows.size());
   for (int share = 0; share < d.shares; ++share) {
-    MlaWalk walk(mla_share(rows.data(), result.prefix.data(), num_rows, result.totals, d, share),
+    MlaWalk walk(mla_start(rows.data(), result.prefix.data(), num_rows, result.totals, d, share),
                  rows.data(), num_rows, d, share);
     std::vector<MlaPiece> pieces;
     MlaPiece piece;
-    while (walk.next(piece)) pieces.push_back(piece);
+    int last_place = 0;
+    for (; walk.next(piece); pieces.push_back(piece)) {
+      EXPECT_TRUE(result.places.insert(walk.place()).second) << "a place is used twice";
+      EXPECT_TRUE(pieces.empty() || walk.place() == last_place + 1);
+      last_place = walk.place();
+    }
     result.shares.push_back(std::move(pieces));
   }
   return result;
@@ -95,6 +102,10 @@ void expect_complete(const std::vector<RowView>& rows, const MlaDivision& d) {
     }
   }
   ASSERT_EQ(units.size(), expected);
+  if (rows.empty() || division.places.empty()) return;
+  const RowView& last = rows.back();
+  ASSERT_LT(*division.places.rbegin(),
+            mla_places(d, last.first_token + last.count, static_cast<std::int64_t>(rows.size())));
 }
 
 std::vector<RowView> random_rows(std::mt19937& random) {

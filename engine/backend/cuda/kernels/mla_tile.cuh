@@ -1,0 +1,113 @@
+// What the parts of the 512 + 64 attention kernel share: its shared memory, its barriers, and how a
+// CTA finds its work.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "engine/backend/cuda/kernels/block.cuh"
+#include "engine/backend/cuda/kernels/hopper.cuh"
+#include "engine/backend/cuda/mla_attention_params.h"
+
+namespace latentd::cuda {
+
+struct MlaTile {
+  static constexpr int kStageKeys = 32;
+  static constexpr int kStages = 4;
+  // Warpgroups: one copies (with one warp), one scores, two add values.
+  static constexpr int kGroupThreads = 128;
+  static constexpr int kValueThreads = 2 * kGroupThreads;
+  static constexpr int kThreads = 4 * kGroupThreads;
+  static constexpr int kScoreWarps = kGroupThreads / kWarp;
+  static constexpr int kValueWarps = kValueThreads / kWarp;
+  static constexpr int kCopyRegisters = 32;
+  static constexpr int kScoreRegisters = 96;
+  static constexpr int kValueRegisters = 192;
+
+  static constexpr int kBlocks = kMlaWidth / 64;            // of 64 columns, 128 bytes
+  static constexpr int kAtomBytes = 1024;                   // 8 rows of a block
+  static constexpr int kGroupBytes = kBlocks * kAtomBytes;  // 8 keys or queries
+  static constexpr int kStageBytes = kStageKeys / 8 * kGroupBytes;
+
+  // Shared memory, from an address aligned to 1024 bytes.
+  static constexpr int kQueries = 0;
+  static constexpr int kKeys = kQueries + kMlaTileRows / 8 * kGroupBytes;
+  static constexpr int kWeights = kKeys + kStages * kStageBytes;
+  static constexpr int kKeep = kWeights + kMlaTileRows * kMlaTileKeys * 2;  // [64] fp32
+  static constexpr int kRuns = kKeep + kMlaTileRows * 4;                    // [2][64] float2
+  static constexpr int kBarriers = kRuns + 2 * kMlaTileRows * 8;
+  static constexpr int kBytes = kBarriers + (2 * kStages + 6) * 8;
+  static constexpr int kSharedBytes = kBytes + 1024;  // to align it
+
+  char* memory;
+  std::uint32_t address;
+
+  __device__ std::uint32_t queries() const { return address + kQueries; }
+  __device__ std::uint32_t stage(int s) const {
+    return address + kKeys + static_cast<std::uint32_t>(s * kStageBytes);
+  }
+  __device__ std::uint32_t weights() const { return address + kWeights; }
+  // By which the sums before a tile shrink.
+  __device__ float* keep() const { return reinterpret_cast<float*>(memory + kKeep); }
+  // Of a piece, when its last tile is scored: highest score in powers of two, sum of exponentials.
+  __device__ float2* runs(int piece) const {
+    return reinterpret_cast<float2*>(memory + kRuns) + piece % 2 * kMlaTileRows;
+  }
+  __device__ std::uint32_t barrier(int i) const {
+    return address + kBarriers + static_cast<std::uint32_t>(i * 8);
+  }
+  __device__ std::uint32_t full(int s) const { return barrier(s); }
+  __device__ std::uint32_t empty(int s) const { return barrier(kStages + s); }
+  __device__ std::uint32_t queries_full() const { return barrier(2 * kStages); }
+  __device__ std::uint32_t queries_empty() const { return barrier(2 * kStages + 1); }
+  // Of the weights of a tile's first or second 32 keys.
+  __device__ std::uint32_t weights_full(int half) const { return barrier(2 * kStages + 2 + half); }
+  __device__ std::uint32_t weights_empty(int half) const { return barrier(2 * kStages + 4 + half); }
+};
+
+// The CTA's row tile of a piece.
+struct MlaRows {
+  __device__ MlaRows(const MlaPiece& piece, const MlaDivision& d, int rank) {
+    const int tile = piece.unit * d.group + rank;
+    first = tile * kMlaTileRows;
+    count = min(kMlaTileRows, piece.view.count * d.heads - first);
+    row = piece.view.first_token * d.heads + first;
+  }
+  int first;  // of the row's query vectors
+  int count;  // not positive: the unit has no such tile
+  int row;    // of all query vectors
+};
+
+// The pieces of the CTA's share, one after the other; `number` of the current one from 0 on.
+struct MlaPieces {
+  __device__ MlaPieces(const MlaAttentionParams& p, int share)
+      : list(p.pieces), piece(p.shares[share].first), count(p.shares[share].pieces) {
+    list += p.shares[share].others;
+  }
+  __device__ bool more() const { return number < count; }
+  __device__ void next() {
+    if (++number < count) piece = list[number - 1];
+  }
+
+  const MlaPiece* list;
+  MlaPiece piece;
+  int count;
+  int number = 0;
+};
+
+// The counter of a unit's pieces.
+__device__ inline std::uint32_t* mla_counter(const MlaAttentionParams& p, const MlaPiece& piece,
+                                             int rank) {
+  return p.partials.arrived + static_cast<std::size_t>(piece.first_slot) * p.division.group + rank;
+}
+
+// The two warpgroups of values.
+__device__ inline void mla_value_barrier() { hopper::named_barrier(1, MlaTile::kValueThreads); }
+
+__device__ inline float exp2_fast(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
+}  // namespace latentd::cuda
