@@ -49,7 +49,7 @@ MlaDivision AbsorbedAttention::division(const BatchView& batch, const MlaGeometr
   const bool several_tokens = !batch_invariant_ && std::int64_t{batch.num_tokens} * g.num_heads >
                                                        std::int64_t{batch.num_rows} * kMlaTileRows;
   d.group = g.num_heads > kMlaTileRows || several_tokens ? 2 : 1;
-  d.shares = processors_ / d.group;
+  d.shares = std::min(processors_ / d.group, kMlaMostShares);
   return d;
 }
 

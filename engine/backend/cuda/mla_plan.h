@@ -33,10 +33,12 @@ inline constexpr int kMlaUnitOverhead = 1;
 inline constexpr int kMlaInvariantPieces = 8;
 inline constexpr int kMlaInvariantTiles = 8;
 
+inline constexpr int kMlaMostShares = 160;  // and pieces of a unit
+
 struct MlaDivision {
   std::int32_t heads = 0;
   std::int32_t group = 1;   // row tiles of a unit = CTAs that walk it side by side
-  std::int32_t shares = 0;  // groups of CTAs
+  std::int32_t shares = 0;  // groups of CTAs, at most kMlaMostShares
   std::int32_t least = 2;   // key tiles that are worth a share
   std::int32_t invariant = 0;
 };

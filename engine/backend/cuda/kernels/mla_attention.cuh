@@ -350,6 +350,30 @@ __device__ inline void mla_store_row(const MlaThread& thread, int group,
   }
 }
 
+// The same in fp32 to a row of partial results: neighbouring lanes exchange pairs, so that each
+// writes 4 columns.
+__device__ inline void mla_store_partial(float* out, bool exists, const MlaThread& thread, int row,
+                                         const MlaSums& sums) {
+  const int quarter = thread.column / 2;
+  const bool odd = quarter % 2 != 0;
+#pragma unroll
+  for (int j = 0; j < 32; j += 2) {
+    float pair[2][2];
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      pair[i][0] = sums.at(4 * (j + i) + 2 * row);
+      pair[i][1] = sums.at(4 * (j + i) + 2 * row + 1);
+    }
+    const float first = __shfl_xor_sync(kAllLanes, odd ? pair[0][0] : pair[1][0], 1);
+    const float second = __shfl_xor_sync(kAllLanes, odd ? pair[0][1] : pair[1][1], 1);
+    const float4 value = odd ? float4{first, second, pair[1][0], pair[1][1]}
+                             : float4{pair[0][0], pair[0][1], first, second};
+    if (exists) {
+      *reinterpret_cast<float4*>(out + (j + (odd ? 1 : 0)) * 8 + quarter / 2 * 4) = value;
+    }
+  }
+}
+
 // Writes a unit's result, or a piece's part of it.
 __device__ inline void mla_store(const MlaTile& tile, const MlaThread& thread, int group,
                                  const MlaAttentionParams& p, const MlaPieces& pieces,
@@ -363,15 +387,13 @@ __device__ inline void mla_store(const MlaTile& tile, const MlaThread& thread, i
     const float2 run = tile.runs(pieces.number)[r];
     if (piece.count == 1) {
       mla_store_row(thread, group, p, rows, row, 1.0F / run.y, sums);
-    } else if (r < rows.count) {
-      float* partial =
-          p.partials.sums + (slot * kMlaTileRows + r) * kMlaLatent + group * 256 + thread.column;
-#pragma unroll
-      for (int j = 0; j < 32; ++j) {
-        *reinterpret_cast<float2*>(partial + j * 8) =
-            float2{sums.at(4 * j + 2 * row), sums.at(4 * j + 2 * row + 1)};
+    } else {
+      const bool exists = r < rows.count;
+      mla_store_partial(p.partials.sums + (slot * kMlaTileRows + r) * kMlaLatent + group * 256,
+                        exists, thread, row, sums);
+      if (exists && group == 0 && thread.column == 0) {
+        p.partials.runs[slot * kMlaTileRows + r] = run;
       }
-      if (group == 0 && thread.column == 0) p.partials.runs[slot * kMlaTileRows + r] = run;
     }
   }
 }
@@ -415,9 +437,7 @@ __device__ void mla_values(const MlaTile& tile, const MlaAttentionParams& p, int
     }
     mla_store(tile, thread, group, p, pieces, rows, rank, sums);
     if (piece.count > 1 && rows.count > 0) {
-      __threadfence();
-      mla_value_barrier();
-      if (threadIdx.x % MlaTile::kValueThreads == 0) atomicAdd(mla_counter(p, piece, rank), 1U);
+      mla_arrive(mla_counter(p, piece, rank), threadIdx.x % MlaTile::kValueThreads == 0);
     }
   }
 }
