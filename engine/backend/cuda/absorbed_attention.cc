@@ -73,10 +73,11 @@ void AbsorbedAttention::reserve(const ReserveParams& p) {
                       .kv_lora_rank = p.config->kv_lora_rank,
                       .rope_dim = p.config->qk_rope_head_dim};
   if (!fits(g, p.page_tokens, p.cache_dtype)) return;
-  BatchView largest;
-  largest.num_rows = p.max_rows;
-  largest.num_tokens = p.max_tokens;
-  take_memory(division(largest, g), p.max_tokens, p.max_rows);
+  // A token a row: single row tiles take the most shares, and so the most memory.
+  BatchView decode;
+  decode.num_rows = p.max_rows;
+  decode.num_tokens = p.max_rows;
+  take_memory(division(decode, g), p.max_tokens, p.max_rows);
 }
 
 bool AbsorbedAttention::make_plan(const BatchView& batch, const MlaGeometry& g,
