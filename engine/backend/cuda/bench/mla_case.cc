@@ -125,7 +125,7 @@ Status MlaBench::check(const MlaShape& shape, const Inputs& inputs, MlaResult& r
   Inputs own;
   LATENTD_ASSIGN_OR_RETURN(
       void* scratch,
-      upload(own, nullptr, size(samples) * size(p.batch.max_pages * page_tokens_) * 4));
+      upload(own, nullptr, size(samples) * size(p.batch.max_pages) * size(page_tokens_) * 4));
   LATENTD_ASSIGN_OR_RETURN(void* errors, upload(own, nullptr, size(samples) * sizeof(double2)));
   LATENTD_ASSIGN_OR_RETURN(void* count, upload(own, nullptr, sizeof(unsigned long long)));
   context_.check(cudaMemsetAsync(inputs.out, 0xff, inputs.out_bytes, context_.stream()), "poison");
