@@ -23,6 +23,8 @@ namespace {
 
 // How long the engine thread sleeps at most, so that its heartbeat stays fresh.
 constexpr Duration kHeartbeat = std::chrono::seconds(1);
+// How often the pages are mapped at most, for those who watch.
+constexpr Duration kPageMapInterval = std::chrono::seconds(1);
 
 struct Cancel {
   RequestId id;
@@ -78,12 +80,15 @@ struct Engine::State {
 
   mutable std::mutex stats_mutex;
   EngineStats stats;  // guarded by stats_mutex
+  PageMap page_map;   // guarded by stats_mutex
+  std::atomic<bool> page_map_wanted{false};
 
   // Engine thread only.
   StepLoop loop;
   std::vector<Event> events;
   std::vector<Message> messages;
   double step_seconds = 0.0;
+  PageMap next_page_map;  // its memory goes back and forth with page_map's
 
   std::thread thread;
 
@@ -103,6 +108,7 @@ struct Engine::State {
   void receive();
   void accept(Message& message, TimePoint now);
   void publish(TimePoint now);
+  void draw_page_map(TimePoint now);
   void fail(const Status& status);
   void finish_all(FinishReason reason, const Status& error);
 };
@@ -157,13 +163,28 @@ void Engine::State::publish(TimePoint now) {
   scheduler.drain_events(events);
   if (!events.empty()) sink(events);
   events.clear();
+  draw_page_map(now);
   SchedulerStats snapshot = scheduler.stats();
   std::lock_guard lock(stats_mutex);
   stats.scheduler = snapshot;
   stats.heartbeat = now;
   stats.step_seconds_total = step_seconds;
   stats.steps = snapshot.steps;
-  if (loop.launched_tokens() > 0) stats.last_step_tokens = loop.launched_tokens();
+  if (loop.launched_tokens() > 0) {
+    stats.last_step_tokens = loop.launched_tokens();
+    stats.step_tokens.observe(loop.launched_tokens());
+  }
+}
+
+void Engine::State::draw_page_map(TimePoint now) {
+  if (!page_map_wanted.load(std::memory_order_relaxed)) return;
+  if (now - next_page_map.time < kPageMapInterval) return;
+  page_map_wanted.store(false, std::memory_order_relaxed);
+  blocks.map_pages(next_page_map.runs);
+  next_page_map.time = now;
+  std::lock_guard lock(stats_mutex);
+  std::swap(page_map, next_page_map);
+  next_page_map.time = now;
 }
 
 // A fault of the device: everything in flight ends with a retryable error, and nothing is taken any
@@ -241,6 +262,12 @@ EngineStats Engine::stats() const {
     stats = state_->stats;
   }
   return stats;
+}
+
+PageMap Engine::page_map() {
+  state_->page_map_wanted.store(true, std::memory_order_relaxed);
+  std::lock_guard lock(state_->stats_mutex);
+  return state_->page_map;
 }
 
 void Engine::stop() {

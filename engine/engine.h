@@ -8,6 +8,8 @@
 // Nothing is a singleton: a process may hold several. Text never enters it.
 #pragma once
 
+#include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
@@ -78,6 +80,22 @@ struct EngineInfo {
   Duration load_time{};
 };
 
+// How many tokens steps computed: counts[i] steps had at most kBounds[i] and more than the bound
+// before; the last had more than all.
+struct StepTokens {
+  static constexpr std::array kBounds = {1,   8,    16,   32,   64,   128,  256,
+                                         512, 1024, 2048, 4096, 8192, 16384};
+
+  std::array<std::uint64_t, kBounds.size() + 1> counts{};
+  std::uint64_t sum = 0;
+
+  void observe(int tokens) {
+    const auto bound = std::ranges::lower_bound(kBounds, tokens);
+    ++counts[static_cast<std::size_t>(bound - kBounds.begin())];
+    sum += static_cast<std::uint64_t>(tokens);
+  }
+};
+
 // A snapshot that the engine thread publishes once a step.
 struct EngineStats {
   SchedulerStats scheduler;
@@ -86,6 +104,13 @@ struct EngineStats {
   double step_seconds_total = 0.0;  // time spent in steps
   std::uint64_t steps = 0;
   int last_step_tokens = 0;
+  StepTokens step_tokens;
+};
+
+// What the pages of the cache are used for, as of `time`.
+struct PageMap {
+  std::vector<PageRun> runs;  // in the order of the pages' numbers; empty: none was drawn yet
+  TimePoint time{};
 };
 
 // Called on the engine thread, once a step at most, with everything that happened; must not block.
@@ -117,6 +142,11 @@ class Engine {
   const GenerationDefaults& generation_defaults() const;
   const EngineInfo& info() const;
   EngineStats stats() const;  // any thread
+
+  // Any thread. The map that was drawn last. Asking for it makes the engine thread draw another
+  // when this one is a second old, after its next step (idle: within a second); while nobody asks,
+  // none is drawn.
+  PageMap page_map();
 
   // Any thread. False after a fault that the engine cannot survive; all in flight were then failed
   // with kUnavailable.

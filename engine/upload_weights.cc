@@ -1,10 +1,8 @@
 #include "engine/upload_weights.h"
 
-#include <spdlog/spdlog.h>
-
 #include <vector>
 
-#include "base/clock.h"
+#include "engine/load_progress.h"
 
 namespace latentd {
 namespace {
@@ -49,13 +47,10 @@ class Views {
 Result<ModelWeights> upload_weights(Backend& backend, const ModelWeights& host) {
   ModelWeights device = host;
   const Views views(device);
-  const TimePoint begin = steady_now();
-  const auto progress = [begin](std::size_t done, std::size_t total) {
-    const double gigabytes = static_cast<double>(done) * 1e-9;
-    spdlog::info("weights: {:.2f} of {:.2f} GB, {:.1f} GB/s", gigabytes,
-                 static_cast<double>(total) * 1e-9, gigabytes / to_seconds(steady_now() - begin));
-  };
-  LATENTD_RETURN_IF_ERROR(backend.upload_all(views.all(), progress));
+  LoadProgress progress;
+  LATENTD_RETURN_IF_ERROR(backend.upload_all(
+      views.all(),
+      [&progress](std::size_t done, std::size_t total) { progress.show(done, total); }));
   if (host.lm_head.data == host.embedding.data) device.lm_head = device.embedding;
   return device;
 }

@@ -8,7 +8,7 @@
 namespace latentd {
 
 // The same weights as device views; a head tied to the embedding stays tied. Progress and speed go
-// to the log. Errors of Backend::upload_all.
+// to the terminal or the log. Errors of Backend::upload_all.
 Result<ModelWeights> upload_weights(Backend& backend, const ModelWeights& host);
 
 }  // namespace latentd

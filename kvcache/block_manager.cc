@@ -139,6 +139,22 @@ BlockManagerStats BlockManager::stats() const {
   return stats;
 }
 
+PageState BlockManager::state_of(PageId page) const {
+  if (allocator_.is_free(page)) return PageState::kFree;
+  const int references = allocator_.references(page);
+  if (references == 0) return PageState::kCached;
+  return references == 1 ? PageState::kPrivate : PageState::kShared;
+}
+
+void BlockManager::map_pages(std::vector<PageRun>& runs) const {
+  runs.clear();
+  for (int i = 0; i < num_pages(); ++i) {
+    const PageState state = state_of(PageId(i));
+    if (runs.empty() || runs.back().state != state) runs.push_back({state, 0});
+    ++runs.back().count;
+  }
+}
+
 void BlockManager::check_invariants() const {
   allocator_.check_invariants();
   tree_.check_invariants();

@@ -49,6 +49,22 @@ struct BlockManagerStats {
   friend bool operator==(const BlockManagerStats&, const BlockManagerStats&) = default;
 };
 
+// What a page is at a moment, as a map of the pool shows it.
+enum class PageState : std::uint8_t {
+  kFree,     // holds nothing
+  kPrivate,  // referenced by one sequence
+  kShared,   // referenced by several
+  kCached,   // holds a prefix that nobody uses
+};
+
+// `count` pages in a row, by number, of one state.
+struct PageRun {
+  PageState state = PageState::kFree;
+  int count = 0;
+
+  friend bool operator==(const PageRun&, const PageRun&) = default;
+};
+
 // The page table of one sequence and its account with the block manager, which alone changes it.
 // REQUIRES: released before it is destroyed; it does not move while open.
 class SequencePages {
@@ -134,10 +150,15 @@ class BlockManager {
 
   BlockManagerStats stats() const;
 
+  // Replaces `runs` by the states of all pages, in the order of their numbers; neighbouring runs
+  // differ. O(pages), and the vector may grow: for somebody who looks, not for a step.
+  void map_pages(std::vector<PageRun>& runs) const;
+
   // Ends the process when any invariant above is broken. O(pages).
   void check_invariants() const;
 
  private:
+  PageState state_of(PageId page) const;
   void pin(PageId page);
   void unpin(PageId page);
 

@@ -1,12 +1,14 @@
 // The access log: one line a request, through whichever door. Never holds prompts, outputs or keys.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 
 #include "base/clock.h"
 #include "server/api_key.h"
 #include "server/generation.h"
+#include "server/trace_context.h"
 
 namespace latentd {
 
@@ -19,6 +21,7 @@ struct AccessRecord {
   TimePoint arrival{};
   const Usage* usage = nullptr;  // of generations
   Caller caller;                 // its tenant is named
+  std::optional<TraceContext> trace = std::nullopt;
 };
 
 void log_access(const AccessRecord& record);

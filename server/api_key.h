@@ -58,6 +58,11 @@ class ApiKey final : public std::enable_shared_from_this<ApiKey> {
 // Null: no keys are asked for. Shared, because a key may be taken away while its requests run.
 using Caller = std::shared_ptr<ApiKey>;
 
+// Empty for keys of no tenant and where none is asked for.
+inline std::string tenant_of(const Caller& caller) {
+  return caller == nullptr ? "" : caller->policy().tenant;
+}
+
 // Move-only: a request of a key, until its destruction.
 class KeyUse final {
  public:

@@ -4,10 +4,13 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <ctime>
 #include <filesystem>
 #include <fstream>
+#include <limits>
 
 #include "server/version.h"
+#include "server/wall_clock.h"
 
 namespace latentd {
 namespace {
@@ -57,6 +60,21 @@ class Builder final {
     out_.push_back({name, help, MetricType::Summary, {std::move(metric)}});
   }
 
+  void histogram(const char* name, const char* help, const StepTokens& values) {
+    ClientMetric metric;
+    metric.label = common_;
+    std::uint64_t cumulative = 0;
+    for (std::size_t i = 0; i < values.counts.size(); ++i) {
+      cumulative += values.counts[i];
+      const bool last = i == StepTokens::kBounds.size();
+      metric.histogram.bucket.push_back(
+          {cumulative, last ? std::numeric_limits<double>::infinity() : StepTokens::kBounds[i]});
+    }
+    metric.histogram.sample_count = cumulative;
+    metric.histogram.sample_sum = static_cast<double>(values.sum);
+    out_.push_back({name, help, MetricType::Histogram, {std::move(metric)}});
+  }
+
  private:
   void add(MetricType type, const char* name, const char* help, double value) {
     out_.push_back({name, help, type, {sample(type, value, common_)}});
@@ -65,10 +83,6 @@ class Builder final {
   std::vector<MetricFamily>& out_;
   const Labels common_;
 };
-
-double unix_seconds_now() {
-  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
-}
 
 void append_cache(Builder& build, const EngineInfo& info, const EngineStats& stats) {
   const BlockManagerStats& blocks = stats.scheduler.blocks;
@@ -106,12 +120,39 @@ double process_cpu_seconds() {
   return seconds(usage.ru_utime) + seconds(usage.ru_stime);
 }
 
-double resident_bytes() {
+struct MemoryBytes {
+  double size = 0.0;
+  double resident = 0.0;
+};
+
+MemoryBytes memory_bytes() {
   std::ifstream statm("/proc/self/statm");
-  double size_pages = 0.0;
-  double resident_pages = 0.0;
-  statm >> size_pages >> resident_pages;
-  return resident_pages * static_cast<double>(sysconf(_SC_PAGESIZE));
+  MemoryBytes pages;
+  statm >> pages.size >> pages.resident;
+  const auto page = static_cast<double>(sysconf(_SC_PAGESIZE));
+  return {pages.size * page, pages.resident * page};
+}
+
+// Field 22 of /proc/self/stat, in ticks since the machine started; the fields before it are skipped
+// from the end of the program's name, which may hold anything. proc(5)
+double start_time_seconds() {
+  std::ifstream stat("/proc/self/stat");
+  stat.ignore(std::numeric_limits<std::streamsize>::max(), ')');
+  std::string skipped;
+  for (int field = 3; field < 22; ++field) stat >> skipped;
+  double ticks = 0.0;
+  stat >> ticks;
+  timespec since_boot{};
+  clock_gettime(CLOCK_BOOTTIME, &since_boot);
+  const double uptime =
+      static_cast<double>(since_boot.tv_sec) + static_cast<double>(since_boot.tv_nsec) * 1e-9;
+  return wall_seconds_now() - uptime + ticks / static_cast<double>(sysconf(_SC_CLK_TCK));
+}
+
+double max_open_files() {
+  rlimit limit{};
+  getrlimit(RLIMIT_NOFILE, &limit);
+  return static_cast<double>(limit.rlim_cur);
 }
 
 double open_files() {
@@ -145,13 +186,12 @@ void append_engine_metrics(const EngineMetricsSource& source, std::vector<Metric
                 scheduler.preemptions);
   build.summary("latentd_engine_step_seconds", "Time spent in steps of the engine", stats.steps,
                 stats.step_seconds_total);
-  build.summary("latentd_iteration_tokens_total", "Tokens that steps of the engine computed",
-                stats.steps,
-                static_cast<double>(scheduler.prompt_tokens_computed + scheduler.generated_tokens));
+  build.histogram("latentd_iteration_tokens_total", "Tokens that a step of the engine computed",
+                  stats.step_tokens);
   build.gauge("latentd_engine_step_tokens", "Tokens of the last step", stats.last_step_tokens);
   if (stats.heartbeat != TimePoint{}) {
     build.gauge("latentd_engine_heartbeat_timestamp", "When the engine was last seen alive",
-                unix_seconds_now() - to_seconds(steady_now() - stats.heartbeat));
+                wall_seconds_now() - to_seconds(steady_now() - stats.heartbeat));
   }
   build.gauge("latentd_weight_bytes", "Bytes of weights",
               static_cast<double>(source.info.weight_bytes));
@@ -181,8 +221,12 @@ void append_process_metrics(ServerState state, std::vector<MetricFamily>& out) {
                  "User and system time",
                  MetricType::Counter,
                  {sample(MetricType::Counter, process_cpu_seconds(), {})}});
-  build.gauge("process_resident_memory_bytes", "Resident memory", resident_bytes());
+  const MemoryBytes memory = memory_bytes();
+  build.gauge("process_resident_memory_bytes", "Resident memory", memory.resident);
+  build.gauge("process_virtual_memory_bytes", "Address space in use", memory.size);
   build.gauge("process_open_fds", "Open file descriptors", open_files());
+  build.gauge("process_max_fds", "How many there may be", max_open_files());
+  build.gauge("process_start_time_seconds", "When the process began", start_time_seconds());
 }
 
 void append_certificate_metrics(std::int64_t expiry_unix, std::vector<MetricFamily>& out) {

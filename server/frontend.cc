@@ -7,10 +7,6 @@
 namespace latentd {
 namespace {
 
-std::string tenant_of(const Caller& caller) {
-  return caller == nullptr ? "" : caller->policy().tenant;
-}
-
 // One tenant cannot name what another has launched. A tenant's name has no line feed.
 std::string scoped(const std::string& tenant, const std::string& client_id) {
   return tenant + "\n" + client_id;
@@ -169,6 +165,11 @@ void Frontend::forget(const std::string& name, GenerationId id) {
     alive_.erase(it);
     return;
   }
+}
+
+void Frontend::remember(RequestRecord record) {
+  metrics_.count_tenant(record.tenant, record.usage);
+  recent_.add(std::move(record));
 }
 
 void Frontend::cancel(GenerationId id, std::string_view cause) {

@@ -25,6 +25,7 @@
 #include "server/intake.h"
 #include "server/metrics.h"
 #include "server/prefix_salt.h"
+#include "server/recent_requests.h"
 #include "server/server_state.h"
 #include "server/serving_model.h"
 #include "server/task_pool.h"
@@ -72,6 +73,11 @@ class Frontend final {
   ApiKeys& keys() { return keys_; }
   const ApiKeys& keys() const { return keys_; }
   Metrics& metrics() { return metrics_; }
+  const RecentRequests& recent() const { return recent_; }
+  // A generation has been answered, well or not.
+  void remember(RequestRecord record);
+  // The engine as it is now. REQUIRES: model() is there.
+  const EnginePort& engine() const { return port_; }
 
   // A place in the house, before any work is done. kUnavailable (loading, draining, failed) or
   // kResourceExhausted (full, or a limit of the caller's key: come back in retry_after_ms).
@@ -110,6 +116,7 @@ class Frontend final {
   Metrics metrics_;
   ApiKeys keys_;
   const Duration stall_limit_;
+  RecentRequests recent_;
   Intake intake_;
 
   std::unique_ptr<const ServingModel> model_;

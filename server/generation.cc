@@ -29,6 +29,7 @@ Generation::Generation(GenerationId id, PreparedGeneration prepared, const Servi
                        Metrics& metrics, IntakeSlot slot, UpdateSink sink, TimePoint arrival)
     : id_(id),
       metrics_(metrics),
+      kv_bytes_per_token_(static_cast<double>(model.info.kv_bytes_per_token)),
       slot_(std::move(slot)),
       sink_(std::move(sink)),
       arrival_(arrival),
@@ -80,7 +81,10 @@ void Generation::on_started(int choice, const Event& event, TimePoint now) {
   state.started = true;
   // Its events come after the step that it was admitted to: `now` would count its prefill too.
   state.admitted = std::clamp(event.time, arrival_, std::max(arrival_, now));
-  metrics_.observe_queue_time(to_seconds(state.admitted - arrival_));
+  const double queued = to_seconds(state.admitted - arrival_);
+  metrics_.observe_queue_time(queued);
+  if (!anything_started_) usage_.cost.queue_seconds = queued;
+  anything_started_ = true;
   if (choice % request_.n != 0) return;  // later choices of a prompt always hit the first one's
   usage_.cached_tokens += event.cached_tokens;
   metrics_.count_prompt_tokens(prompt_tokens_[static_cast<std::size_t>(choice / request_.n)]);
@@ -90,11 +94,15 @@ void Generation::on_token(int choice, Event& event, TimePoint now,
                           std::vector<RequestId>& cancels) {
   Choice& state = choices_[static_cast<std::size_t>(choice)];
   if (state.generated == 0) {
-    metrics_.observe_first_token(to_seconds(now - arrival_));
+    const double waited = to_seconds(now - arrival_);
+    metrics_.observe_first_token(waited);
+    if (usage_.completion_tokens == 0) usage_.cost.first_token_seconds = waited;
     metrics_.observe_prefill_time(to_seconds(now - state.admitted));
     state.first_token = now;
   } else {
-    metrics_.observe_inter_token(to_seconds(now - state.last_token));
+    const double gap = to_seconds(now - state.last_token);
+    metrics_.observe_inter_token(gap);
+    state.token_seconds += state.generated * gap;
   }
   state.last_token = now;
   if (state.held_stop_token >= 0) add_text(choice, std::exchange(state.held_stop_token, -1));
@@ -125,6 +133,16 @@ void Generation::add_text(int choice, TokenId token) {
   state.text_chars += count_characters(text);
   // Nothing ends a text before min_tokens: its stop strings are not looked for.
   state.delta.text += state.generated < request_.min_tokens ? text : state.stops.push(text);
+}
+
+void Generation::add_cost(const Choice& state, TimePoint now) {
+  if (!state.started) return;
+  const auto prompt = static_cast<std::size_t>(state.delta.choice / request_.n);
+  double token_seconds = prompt_tokens_[prompt] * to_seconds(now - state.admitted);
+  if (state.generated > 0) {
+    token_seconds += state.token_seconds + state.generated * to_seconds(now - state.last_token);
+  }
+  usage_.cost.kv_byte_seconds += token_seconds * kv_bytes_per_token_;
 }
 
 void Generation::on_finished(int choice, Event& event, TimePoint now,
@@ -172,6 +190,7 @@ void Generation::finish_choice(int choice, Finish finish, TimePoint now) {
   } else {
     state.delta.text += state.stops.finish();
   }
+  add_cost(state, now);
   if (state.generated > 0) metrics_.observe_decode_time(to_seconds(now - state.first_token));
   constexpr std::string_view kReasons[] = {"stop", "length", "abort"};
   metrics_.observe_finished(
@@ -188,6 +207,7 @@ void Generation::fail(Status error, TimePoint now, std::vector<RequestId>& cance
   for (Choice& state : choices_) {
     if (!state.engine_finished) cancels.push_back(request_id(id_, state.delta.choice));
     if (state.finished) continue;
+    add_cost(state, now);
     state.finished = true;
     --unfinished_;
     metrics_.observe_finished(

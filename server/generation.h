@@ -58,10 +58,20 @@ struct ChoiceDelta {
   std::optional<Finish> finish;
 };
 
+// What a generation took of the server, final with its last update.
+struct Cost {
+  double queue_seconds = 0.0;        // from arrival to the first slot
+  double first_token_seconds = 0.0;  // from arrival to the first token; 0 when none came
+  // Cache held over time: each choice's tokens from when they were there to its end, as if nothing
+  // were shared.
+  double kv_byte_seconds = 0.0;
+};
+
 struct Usage {
   int prompt_tokens = 0;  // each prompt once, however many choices it has
   int completion_tokens = 0;
   int cached_tokens = 0;
+  Cost cost = {};
 };
 
 struct GenerationUpdate {
@@ -110,6 +120,7 @@ class Generation final {
     TimePoint admitted{};
     TimePoint first_token{};
     TimePoint last_token{};
+    double token_seconds = 0.0;  // generated tokens, each from its arrival to last_token
     ChoiceDelta delta;
     bool touched = false;  // delta holds something
   };
@@ -118,12 +129,14 @@ class Generation final {
   void on_token(int choice, Event& event, TimePoint now, std::vector<RequestId>& cancels);
   void on_finished(int choice, Event& event, TimePoint now, std::vector<RequestId>& cancels);
   void add_text(int choice, TokenId token);
+  void add_cost(const Choice& state, TimePoint now);
   void finish_choice(int choice, Finish finish, TimePoint now);
   void fail(Status error, TimePoint now, std::vector<RequestId>& cancels);
   bool is_stop_token(TokenId token) const;
 
   const GenerationId id_;
   Metrics& metrics_;
+  const double kv_bytes_per_token_;
   IntakeSlot slot_;
   UpdateSink sink_;
   const TimePoint arrival_;
@@ -133,6 +146,7 @@ class Generation final {
   std::vector<Choice> choices_;
   Usage usage_;
   Status error_;
+  bool anything_started_ = false;
   bool cancelled_ = false;
   bool told_done_ = false;
   int unfinished_ = 0;

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "server/engine_metrics.h"
+#include "server/generation.h"
 #include "server/version.h"
 
 namespace latentd {
@@ -128,6 +129,18 @@ struct Metrics::State {
                           .Name("latentd_auth_failures_total")
                           .Help("Calls without a valid key, by door")
                           .Register(registry)),
+        tenant_requests(prometheus::BuildCounter()
+                            .Name("latentd_tenant_requests_total")
+                            .Help("Generations answered, by the tenant of the key")
+                            .Register(registry)),
+        tenant_tokens(prometheus::BuildCounter()
+                          .Name("latentd_tenant_tokens_total")
+                          .Help("Tokens of prompts and of answers, by the tenant of the key")
+                          .Register(registry)),
+        tenant_cache(prometheus::BuildCounter()
+                         .Name("latentd_tenant_kv_byte_seconds_total")
+                         .Help("Cache held over time, by the tenant of the key")
+                         .Register(registry)),
         device_errors(prometheus::BuildCounter()
                           .Name("latentd_gpu_errors_total")
                           .Help("Faults of the device, by kind")
@@ -147,6 +160,9 @@ struct Metrics::State {
   prometheus::Family<prometheus::Counter>& rejected;
   prometheus::Family<prometheus::Counter>& cancelled;
   prometheus::Family<prometheus::Counter>& auth_failures;
+  prometheus::Family<prometheus::Counter>& tenant_requests;
+  prometheus::Family<prometheus::Counter>& tenant_tokens;
+  prometheus::Family<prometheus::Counter>& tenant_cache;
   prometheus::Family<prometheus::Counter>& device_errors;
 
   // Written once by set_engine, then published.
@@ -223,8 +239,36 @@ void Metrics::set_certificate_expiry(std::int64_t unix_seconds) {
   state_->certificate_expiry = unix_seconds;
 }
 
+void Metrics::count_tenant(const std::string& tenant, const Usage& usage) {
+  const std::string name = tenant.empty() ? "default" : tenant;
+  state_->tenant_requests.Add({{"tenant", name}}).Increment();
+  state_->tenant_tokens.Add({{"kind", "prompt"}, {"tenant", name}}).Increment(usage.prompt_tokens);
+  state_->tenant_tokens.Add({{"kind", "output"}, {"tenant", name}})
+      .Increment(usage.completion_tokens);
+  state_->tenant_cache.Add({{"tenant", name}}).Increment(usage.cost.kv_byte_seconds);
+}
+
 void Metrics::count_device_error(std::string_view kind) {
   state_->device_errors.Add({{"kind", std::string(kind)}}).Increment();
+}
+
+std::vector<HistogramSnapshot> Metrics::latencies() {
+  std::vector<HistogramSnapshot> snapshots;
+  const Counted* counted = state_->published();
+  if (counted == nullptr) return snapshots;
+  const auto add = [&snapshots](const char* name, const prometheus::Histogram& histogram) {
+    HistogramSnapshot& snapshot = snapshots.emplace_back();
+    snapshot.name = name;
+    for (const auto& bucket : histogram.Collect().histogram.bucket) {
+      snapshot.bounds.push_back(bucket.upper_bound);
+      snapshot.counts.push_back(bucket.cumulative_count);
+    }
+  };
+  add("first_token", counted->first_token);
+  add("inter_token", counted->inter_token);
+  add("request", counted->request);
+  add("queue", counted->queue);
+  return snapshots;
 }
 
 std::string Metrics::scrape() {

@@ -13,11 +13,22 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "engine/engine.h"
 #include "server/server_state.h"
 
 namespace latentd {
+
+// A histogram as it stands: counts[i] observations were at most bounds[i]; the last bound is
+// infinite.
+struct HistogramSnapshot {
+  const char* name = "";
+  std::vector<double> bounds;
+  std::vector<std::uint64_t> counts;
+};
+
+struct Usage;
 
 class Metrics final {
  public:
@@ -48,7 +59,13 @@ class Metrics final {
   void count_auth_failure(std::string_view door);  // "http", "grpc"
   // Seconds since 1970; there is no such figure before the first call.
   void set_certificate_expiry(std::int64_t unix_seconds);
+  // What a generation took, by the tenant of its key: names come from the operator's key file
+  // alone; "default" stands for keys of no tenant and for no keys.
+  void count_tenant(const std::string& tenant, const Usage& usage);
   void count_device_error(std::string_view kind);  // "fatal": the engine cannot go on
+
+  // "first_token", "inter_token", "request" and "queue", in seconds; empty while loading.
+  std::vector<HistogramSnapshot> latencies();
 
   // The text exposition format, version 0.0.4.
   std::string scrape();

@@ -109,7 +109,7 @@ Result<Loaded> load(const ServeOptions& options, EventSink sink) {
 EnginePort port_of(Engine& engine) {
   return {[&engine](std::unique_ptr<Request> request) { return engine.submit(std::move(request)); },
           [&engine](RequestId id, FinishReason reason) { engine.cancel(id, reason); },
-          [&engine] { return engine.stats(); }};
+          [&engine] { return engine.stats(); }, [&engine] { return engine.page_map(); }};
 }
 
 void log_loaded(const EngineInfo& info) {

@@ -1,8 +1,8 @@
 // ServingModel: what the doors know of the model that is served. EnginePort: how they reach its
 // engine.
 //
-// Contract: built once the engine is loaded, immutable from then on; any thread. The port is a pair
-// of functions, so that the doors are tested without weights.
+// Contract: built once the engine is loaded, immutable from then on; any thread. The port is a few
+// functions, so that the doors are tested without weights.
 #pragma once
 
 #include <functional>
@@ -19,10 +19,11 @@
 namespace latentd {
 
 struct EnginePort {
-  // As Engine::submit, cancel and stats.
+  // As Engine::submit, cancel, stats and page_map.
   std::function<Status(std::unique_ptr<Request>)> submit;
   std::function<void(RequestId, FinishReason)> cancel;
   std::function<EngineStats()> stats;
+  std::function<PageMap()> page_map = [] { return PageMap(); };
 };
 
 struct ServingModel {

@@ -11,6 +11,7 @@
 #include "server/access_log.h"
 #include "server/grpc/call.h"
 #include "server/grpc/convert.h"
+#include "server/wall_clock.h"
 
 namespace latentd {
 namespace {
@@ -209,7 +210,13 @@ class GenerateReactor final : public grpc::ServerWriteReactor<v1::GenerateRespon
     }
     add_error_metadata(context_, status, caller_);
     log_access({"grpc", "Generate", "", request_id_, std::string(status_code_name(status.code())),
-                arrival_, status.code() == StatusCode::kOk ? &usage_ : nullptr, caller_});
+                arrival_, status.code() == StatusCode::kOk ? &usage_ : nullptr, caller_,
+                parse_traceparent(metadata_of(context_, "traceparent"))});
+    if (generation_) {
+      frontend_.remember({request_id_, "Generate", std::string(status_code_name(status.code())),
+                          wall_seconds_now(), to_seconds(steady_now() - arrival_),
+                          tenant_of(caller_), usage_});
+    }
     Finish(to_grpc_status(status));
   }
 

@@ -76,7 +76,8 @@ class GenerationService final : public v1::Generation::CallbackService {
     grpc::ServerUnaryReactor* end(const Status& status) const {
       add_error_metadata(context, status, caller);
       log_access({"grpc", method, "", request_id_or_new(metadata_of(context, "x-request-id")),
-                  std::string(status_code_name(status.code())), arrival, nullptr, caller});
+                  std::string(status_code_name(status.code())), arrival, nullptr, caller,
+                  parse_traceparent(metadata_of(context, "traceparent"))});
       reactor->Finish(to_grpc_status(status));
       return reactor;
     }

@@ -14,6 +14,7 @@
 #include "server/http/plain_routes.h"
 #include "server/http/router.h"
 #include "server/http/tls_context.h"
+#include "server/wall_clock.h"
 
 namespace latentd {
 namespace {
@@ -140,6 +141,7 @@ class Connection final {
     style_.version = head.version() < 11 ? 10 : 11;
     style_.head = head.method() == http::verb::head;
     style_.request_id = request_id_or_new(std::string_view(head["X-Request-Id"]));
+    style_.trace = parse_traceparent(std::string_view(head["traceparent"]));
     // A body that is not read ends the connection.
     style_.keep_alive = head.keep_alive() && !door_.last_answers();
     style_.cors_origin = door_.allowed_origin(std::string_view(head["Origin"]));
@@ -205,7 +207,7 @@ class Connection final {
   }
 
   asio::awaitable<bool> serve_plain() {
-    HttpReply reply = answer_plain(match_, door_.frontend);
+    HttpReply reply = answer_plain(match_, door_.frontend, caller_);
     const int status = reply.status;
     const bool written = co_await write_reply(stream_, door_, std::move(reply), style_);
     // Probes and scrapes would be most of the log.
@@ -229,6 +231,7 @@ class Connection final {
         co_await run_exchange(stream_, door_, match_.route, *std::move(slot),
                               std::move(parser_->get().body()), style_, arrival_);
     log(outcome.status, outcome.status == 200 ? &outcome.usage : nullptr);
+    if (makes_text(match_.route)) remember(outcome);
     co_return outcome.open&& keep_ahead(outcome.ahead);
   }
 
@@ -268,11 +271,18 @@ class Connection final {
     }
   }
 
+  void remember(const Outcome& outcome) {
+    door_.frontend.remember({style_.request_id, std::string(path_of(target_).substr(0, 256)),
+                             std::to_string(outcome.status), wall_seconds_now(),
+                             to_seconds(steady_now() - arrival_), tenant_of(caller_),
+                             outcome.usage});
+  }
+
   void log(int status, const Usage* usage) {
     // Clients choose both: the log keeps as much as any of ours has.
     log_access({"http", std::string_view(method_).substr(0, 16),
                 std::string(path_of(target_).substr(0, 256)), style_.request_id,
-                std::to_string(status), arrival_, usage, caller_});
+                std::to_string(status), arrival_, usage, caller_, style_.trace});
   }
 
   DoorStream stream_;

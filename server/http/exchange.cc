@@ -306,6 +306,7 @@ class Exchange final {
     head.set("X-Accel-Buffering", "no");
     head.set("X-Request-Id", style_.request_id);
     add_cors(style_, head);
+    if (style_.trace) head.set("traceresponse", style_.trace->response());
     head.keep_alive(style_.keep_alive);
     if (style_.version >= 11) head.chunked(true);
     http::response_serializer<http::empty_body> serializer(head);
@@ -358,6 +359,7 @@ asio::awaitable<bool> write_reply(DoorStream& stream, Door& door, HttpReply repl
                                              style.version);
   response.set(http::field::content_type, reply.content_type);
   response.set("X-Request-Id", style.request_id);
+  if (style.trace) response.set("traceresponse", style.trace->response());
   for (const auto& [name, value] : reply.headers) response.set(name, value);
   response.keep_alive(style.keep_alive);
   if (reply.status != 204) response.content_length(reply.body.size());

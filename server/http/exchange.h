@@ -7,12 +7,14 @@
 #pragma once
 
 #include <boost/asio/awaitable.hpp>
+#include <optional>
 #include <string>
 
 #include "server/http/door.h"
 #include "server/http/door_stream.h"
 #include "server/http/reply.h"
 #include "server/http/router.h"
+#include "server/trace_context.h"
 
 namespace latentd {
 
@@ -22,7 +24,8 @@ struct AnswerStyle {
   bool keep_alive = true;
   bool head = false;  // headers only
   std::string request_id;
-  std::string cors_origin;  // what pages may read it; empty: none
+  std::string cors_origin;            // what pages may read it; empty: none
+  std::optional<TraceContext> trace;  // answered by a `traceresponse`
 };
 
 struct Outcome {

@@ -2,6 +2,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "server/http/console_assets.h"
+#include "server/http/console_state.h"
 #include "server/http/openapi.h"
 #include "server/version.h"
 
@@ -48,7 +50,7 @@ HttpReply readiness(const Frontend& frontend) {
 
 }  // namespace
 
-HttpReply answer_plain(const RouteMatch& match, Frontend& frontend) {
+HttpReply answer_plain(const RouteMatch& match, Frontend& frontend, const Caller& caller) {
   const ServingModel* model = frontend.model();
   switch (match.route) {
     case Route::kHealthz:
@@ -75,6 +77,13 @@ HttpReply answer_plain(const RouteMatch& match, Frontend& frontend) {
         return error_reply(Status(StatusCode::kUnavailable, "the model is loading"));
       }
       return match.route == Route::kModels ? list_models(*model) : one_model(*model, match.model);
+    case Route::kConsole:
+    case Route::kConsoleStyle:
+    case Route::kConsoleScript:
+    case Route::kConsoleIcon:
+      return console_asset(match.route);
+    case Route::kConsoleState:
+      return console_state(frontend, caller);
     default:
       break;
   }

@@ -1,4 +1,4 @@
-// Answers that need no engine: models, health, version, metrics.
+// Answers that need no engine: models, health, version, metrics, the console.
 //
 // Contract: any thread; never blocks for long.
 #pragma once
@@ -10,6 +10,6 @@
 namespace latentd {
 
 // REQUIRES: a known route that takes no body.
-HttpReply answer_plain(const RouteMatch& match, Frontend& frontend);
+HttpReply answer_plain(const RouteMatch& match, Frontend& frontend, const Caller& caller);
 
 }  // namespace latentd

@@ -25,6 +25,11 @@ constexpr std::array kRoutes = {
     Entry{"/readyz", Route::kReadyz, false, kRead},
     Entry{"/health", Route::kHealth, false, kRead},
     Entry{"/version", Route::kVersion, false, kRead},
+    Entry{"/", Route::kConsole, false, kRead},
+    Entry{"/console/console.css", Route::kConsoleStyle, false, kRead},
+    Entry{"/console/console.js", Route::kConsoleScript, false, kRead},
+    Entry{"/console/icon.svg", Route::kConsoleIcon, false, kRead},
+    Entry{"/console/state", Route::kConsoleState, true, kRead},
 };
 constexpr std::string_view kModelPrefix = "/v1/models/";
 

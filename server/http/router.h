@@ -1,7 +1,8 @@
 // The router: which route a request is for, and whether it needs a key.
 //
 // Deny by default: whatever is not health, readiness or version needs the key when keys are set,
-// unknown paths included; decided on the same decoded path that picks the route.
+// unknown paths included; decided on the same decoded path that picks the route. The console's page
+// is the same for everybody and asks for the key itself; what it shows needs one.
 //
 // Contract: pure functions.
 #pragma once
@@ -27,6 +28,11 @@ enum class Route : std::uint8_t {
   kHealth,   // as readyz, under the name that vLLM has for it
   kVersion,
   kMetrics,
+  kConsole,  // the page and what it is made of
+  kConsoleStyle,
+  kConsoleScript,
+  kConsoleIcon,
+  kConsoleState,  // what it shows
 };
 
 // Routes whose answer needs the body of the request and a place in the house.
@@ -39,6 +45,11 @@ inline bool takes_body(Route route) {
 inline bool is_operational(Route route) {
   return route == Route::kHealthz || route == Route::kReadyz || route == Route::kHealth ||
          route == Route::kVersion || route == Route::kMetrics;
+}
+
+// Routes to a generation.
+inline bool makes_text(Route route) {
+  return takes_body(route) && route != Route::kTokenize && route != Route::kDetokenize;
 }
 
 struct RouteMatch {

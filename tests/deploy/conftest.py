@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
+MODEL = ROOT / "models/latent-mini"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -43,3 +50,57 @@ def prometheus_tools() -> Path:
     if result.returncode != 0:
         pytest.skip("promtool is not to be had here: " + result.stderr[-200:])
     return Path(result.stdout.strip())
+
+
+def serve(binary: str, *flags: str) -> tuple[subprocess.Popen[str], str]:
+    """A small server that is ready, and its URL."""
+    ports = ["--http-port", "0", "--grpc-port", "0", "--cpu-threads", "1", "--kv-cache-tokens", "65536"]
+    process = subprocess.Popen(
+        [binary, "serve", "--model", MODEL, *ports, *flags], stderr=subprocess.PIPE, text=True, bufsize=1
+    )
+    assert process.stderr is not None
+    port = None
+    for line in process.stderr:
+        if match := re.search(r"listening\W+http\W+127\.0\.0\.1:(\d+)", line):
+            port = int(match[1])
+        if re.search(r"\bready\W+model\b", line):
+            break
+    assert port, "the server did not start"
+    threading.Thread(target=process.stderr.read, daemon=True).start()
+    return process, f"http://127.0.0.1:{port}"
+
+
+@pytest.fixture(scope="module")
+def start_server(latentd: str) -> Iterator[Callable[..., str]]:
+    """Starts servers with more flags and gives their URLs; all are stopped at the end."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*flags: str) -> str:
+        process, url = serve(latentd, *flags)
+        started.append(process)
+        return url
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def complete(url: str, tokens: int, prompt: str, key: str = "") -> None:
+    body = json.dumps({"prompt": prompt, "max_tokens": tokens, "temperature": 0, "ignore_eos": True}).encode()
+    headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
+    with urllib.request.urlopen(urllib.request.Request(url + "/v1/completions", body, headers), timeout=60) as response:
+        assert json.load(response)["choices"]
+
+
+def eventually(probe: Callable[[], Any], timeout: float = 60):
+    """The first truthy answer of `probe`."""
+    deadline, last = time.monotonic() + timeout, None
+    while time.monotonic() < deadline:
+        try:
+            if answer := probe():
+                return answer
+        except OSError as error:
+            last = error
+        time.sleep(0.1)
+    raise AssertionError(f"it did not happen in time: {last}")

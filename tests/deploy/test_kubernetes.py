@@ -60,19 +60,42 @@ def test_resources_are_valid(resources: list[Resource], version: str):
     assert len({(r["kind"], r["metadata"]["name"]) for r in resources}) == len(resources)
 
 
-def test_a_model_can_be_an_image(tmp_path: Path):
-    folder = tmp_path / "model-image"
+def with_components(tmp_path: Path, overlay: str, *names: str) -> list[Resource]:
+    """An overlay with components added, as an operator adds them."""
+    folder = tmp_path / "own"
     folder.mkdir()
     (tmp_path / "kubernetes").symlink_to(DEPLOY / "kubernetes")
-    lines = ["resources: [../kubernetes/overlays/cpu]", "components: [../kubernetes/components/model-image]"]
+    components = ", ".join(f"../kubernetes/components/{name}" for name in names)
+    lines = [f"resources: [../kubernetes/overlays/{overlay}]", f"components: [{components}]"]
     (folder / "kustomization.yaml").write_text("\n".join(lines))
     resources = render_here(folder)
+    for resource in resources:
+        if not resource["apiVersion"].startswith(CUSTOM):
+            kubernetes_validate.validate(resource, "1.37", strict=True)
+    return resources
+
+
+def test_a_model_can_be_an_image(tmp_path: Path):
+    resources = with_components(tmp_path, "cpu", "model-image")
     assert pod(resources)["volumes"] == [
         {"name": "model", "image": {"reference": "latentd-model:latest", "pullPolicy": "IfNotPresent"}}
     ]
     assert not [r for r in resources if r["kind"] == "PersistentVolumeClaim"]
-    for resource in resources:
-        kubernetes_validate.validate(resource, "1.37", strict=True)
+
+
+def test_certificates_and_keys_come_from_secrets(tmp_path: Path, variables: set[str]):
+    resources = with_components(tmp_path, "single-gpu", "tls", "key-file")
+    settings, spec = environment(resources), pod(resources)
+    assert set(settings) <= variables
+    mounts = {mount["name"]: mount for mount in spec["containers"][0]["volumeMounts"]}
+    secrets = {volume["name"]: volume["secret"] for volume in spec["volumes"] if "secret" in volume}
+    assert {name: secret["secretName"] for name, secret in secrets.items()} == {"tls": "latentd-tls", "keys": "latentd-keys"}
+    for name, secret in secrets.items():
+        assert mounts[name]["readOnly"] and secret["defaultMode"] == 0o440
+    # The files that the settings name are those that the secrets bring.
+    assert settings["LATENTD_TLS_CERT"] == mounts["tls"]["mountPath"] + "/tls.crt"
+    assert settings["LATENTD_TLS_KEY"] == mounts["tls"]["mountPath"] + "/tls.key"
+    assert settings["LATENTD_API_KEY_FILE"] == mounts["keys"]["mountPath"] + "/" + secrets["keys"]["items"][0]["path"]
 
 
 def test_settings_are_options_of_the_binary(resources: list[Resource], variables: set[str], latentd: str):
@@ -88,16 +111,23 @@ def test_settings_are_options_of_the_binary(resources: list[Resource], variables
 def test_ports_probes_and_mounts_agree_with_the_settings(resources: list[Resource]):
     settings, container = environment(resources), pod(resources)["containers"][0]
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
-    assert ports == {"http": int(settings["LATENTD_HTTP_PORT"]), "grpc": int(settings["LATENTD_GRPC_PORT"])}
+    assert ports == {name: int(settings[f"LATENTD_{name.upper()}_PORT"]) for name in ("http", "grpc", "metrics")}
     service = {port["targetPort"]: port["port"] for port in one(resources, "Service")["spec"]["ports"]}
     assert service == ports
     probes = {name: container[name + "Probe"]["httpGet"] for name in ("startup", "readiness", "liveness")}
-    assert all(probe["port"] == "http" for probe in probes.values())
+    # The port that speaks plain HTTP whatever keys and certificates there are.
+    assert all(probe["port"] == "metrics" for probe in probes.values())
     assert [probes[name]["path"] for name in probes] == ["/readyz", "/readyz", "/healthz"]
     assert settings["LATENTD_MODEL"] == container["volumeMounts"][0]["mountPath"]
+    allowed = {port["port"] for port in one(resources, "NetworkPolicy")["spec"]["ingress"][0]["ports"]}
+    assert allowed == set(ports)
     for resource in resources:
         if resource["kind"] == "InferencePool":
             assert resource["spec"]["targetPorts"] == [{"number": ports["http"]}]
+            picker = one(resources, "Deployment", "latentd-endpoint-picker")["spec"]["template"]["spec"]["containers"][0]
+            assert f"--model-server-metrics-port={ports['metrics']}" in picker["args"]
+        if resource["kind"] == "ServiceMonitor":
+            assert {endpoint["port"] for endpoint in resource["spec"]["endpoints"]} <= set(service)
 
 
 def test_a_drain_is_never_cut_short(resources: list[Resource]):

@@ -10,15 +10,14 @@ import threading
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import yaml
-from conftest import DEPLOY, ROOT
+from conftest import DEPLOY, ROOT, complete, eventually
 
 RULES = DEPLOY / "prometheus"
-MODEL = ROOT / "models/latent-mini"
 
 
 def test_rules_are_valid_and_pass_their_tests(prometheus_tools: Path):
@@ -52,53 +51,15 @@ def get(url: str, timeout: float = 10) -> str:
         return response.read().decode()
 
 
-def complete(url: str, tokens: int, prompt: str) -> None:
-    body = json.dumps({"prompt": prompt, "max_tokens": tokens, "temperature": 0, "ignore_eos": True}).encode()
-    request = urllib.request.Request(url + "/v1/completions", body, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=60) as response:
-        assert json.load(response)["choices"]
-
-
 def free_port() -> int:
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return one.getsockname()[1]
 
 
-def eventually(probe, timeout: float = 60):
-    """The first truthy answer of `probe`."""
-    deadline, last = time.monotonic() + timeout, None
-    while time.monotonic() < deadline:
-        try:
-            if answer := probe():
-                return answer
-        except OSError as error:
-            last = error
-        time.sleep(0.1)
-    raise AssertionError(f"it did not happen in time: {last}")
-
-
 @pytest.fixture(scope="module")
-def server(latentd: str) -> Iterator[str]:
-    """URL of a small server."""
-    flags = ["--http-port", "0", "--grpc-port", "0", "--cpu-threads", "1", "--kv-cache-tokens", "65536", "--max-queue", "8"]
-    process = subprocess.Popen(
-        [latentd, "serve", "--model", MODEL, *flags], stderr=subprocess.PIPE, text=True, bufsize=1
-    )
-    try:
-        assert process.stderr is not None
-        port = None
-        for line in process.stderr:
-            if match := re.search(r"listening\W+http\W+127\.0\.0\.1:(\d+)", line):
-                port = int(match[1])
-            if re.search(r"\bready\W+model\b", line):
-                break
-        assert port, "the server did not start"
-        threading.Thread(target=process.stderr.read, daemon=True).start()
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.kill()
-        process.wait()
+def server(start_server: Callable[..., str]) -> str:
+    return start_server("--max-queue", "8")
 
 
 @pytest.fixture(scope="module")
@@ -191,6 +152,94 @@ def test_the_scrape_tells_the_truth_about_load(prometheus: str):
     assert 0.8 < float(whole[0]["value"][1]) < 1.3
     pages = query(prometheus, 'sum(latentd_kv_pages{state!="promised"})')
     assert float(pages[0]["value"][1]) == 65536 / 64
+
+
+# What docs and dashboards of others rely on: name -> type. Those above the line have vLLM's name too.
+HISTOGRAMS = (
+    "time_to_first_token_seconds", "inter_token_latency_seconds", "e2e_request_latency_seconds", "request_queue_time_seconds",
+    "request_prefill_time_seconds", "request_decode_time_seconds", "request_prompt_tokens", "request_generation_tokens",
+    "iteration_tokens_total",
+)  # fmt: skip
+ALIASED = {
+    **dict.fromkeys(("num_requests_running", "num_requests_waiting", "kv_cache_usage_perc", "cache_config_info"), "gauge"),
+    **dict.fromkeys(
+        (
+            "prompt_tokens_total", "generation_tokens_total", "prefix_cache_queries_total", "prefix_cache_hits_total",
+            "num_preemptions_total", "request_success_total",
+        ),
+        "counter",
+    ),
+    **dict.fromkeys(HISTOGRAMS, "histogram"),
+}  # fmt: skip
+OURS = {
+    **dict.fromkeys(("requests_rejected_total", "requests_cancelled_total", "gpu_errors_total", "auth_failures_total"), "counter"),
+    **dict.fromkeys(("tenant_requests_total", "tenant_tokens_total", "tenant_kv_byte_seconds_total"), "counter"),
+    **dict.fromkeys(
+        ("engine_heartbeat_timestamp", "state", "kv_pages", "kv_bytes_per_token", "kv_pages_leaked", "build_info"), "gauge"
+    ),
+    "engine_step_seconds": "summary",
+}
+PROCESS = (
+    "cpu_seconds_total", "resident_memory_bytes", "virtual_memory_bytes", "open_fds", "max_fds", "start_time_seconds",
+)  # fmt: skip
+
+
+def families(text: str) -> dict[str, str]:
+    return dict(re.findall(r"^# TYPE (\S+) (\w+)$", text, re.M))
+
+
+def value_of(text: str, name: str) -> float:
+    """The sum over a metric's series."""
+    found = re.findall(rf"^{re.escape(name)}(?:\{{[^}}]*\}})? (\S+)$", text, re.M)
+    assert found, name
+    return sum(map(float, found))
+
+
+def test_every_promised_metric_is_there_and_means_what_it_says(server: str, load: None):
+    eventually(lambda: "tenant_tokens_total" in get(server + "/metrics"))
+    before = get(server + "/metrics")
+    types = families(before)
+    expected = {f"{prefix}{name}": kind for name, kind in ALIASED.items() for prefix in ("latentd_", "vllm:")}
+    expected |= {"latentd_" + name: kind for name, kind in OURS.items()}
+    expected |= {"process_" + name: "counter" if name == "cpu_seconds_total" else "gauge" for name in PROCESS}
+    assert {name: types.get(name) for name in expected} == expected
+    # No series of ours is without its labels.
+    for line in before.splitlines():
+        if line.startswith("vllm:"):
+            assert re.match(r'vllm:\w+\{engine="0",model_name="latent-mini"', line), line
+    buckets = re.findall(r'^latentd_inter_token_latency_seconds_bucket\{.*le="([^"]+)"\}', before, re.M)
+    assert [float(le) for le in buckets] == [
+        .001, .002, .004, .006, .008, .01, .015, .02, .025, .03, .04, .06, .08, .1, .2, .4, .8, 1, 2, 4, 8, float("inf")
+    ]  # fmt: skip
+    first = re.findall(r'^latentd_time_to_first_token_seconds_bucket\{.*le="([^"]+)"\}', before, re.M)
+    assert (float(first[0]), float(first[-2])) == (0.001, 2560)
+    assert abs(value_of(before, "latentd_engine_heartbeat_timestamp") - time.time()) < 5
+    assert value_of(before, "latentd_state") == 1
+    assert abs(value_of(before, "process_start_time_seconds") - time.time()) < 600
+
+
+def test_counters_count_one_request_exactly(start_server: Callable[..., str]):
+    server = start_server()
+    before = get(server + "/metrics")
+    complete(server, 20, "Once upon a time there was a little girl.")
+    after = eventually(lambda: (text := get(server + "/metrics")) and value_of(text, "latentd_num_requests_running") == 0 and text)
+
+    def grew(name: str) -> float:
+        return value_of(after, name) - (value_of(before, name) if re.search(rf"^{name}[{{ ]", before, re.M) else 0)
+
+    prompt = grew("latentd_prompt_tokens_total")
+    assert 5 < prompt < 30
+    assert grew("latentd_generation_tokens_total") == 20
+    assert grew("latentd_request_success_total") == 1
+    assert grew("latentd_time_to_first_token_seconds_count") == 1
+    assert grew("latentd_inter_token_latency_seconds_count") == 19
+    assert grew("latentd_request_generation_tokens_sum") == 20 and grew("latentd_request_prompt_tokens_sum") == prompt
+    # The prompt in one step, then a step a token; the last token is never computed with.
+    assert grew("latentd_iteration_tokens_total_sum") == prompt + 19
+    assert grew("latentd_iteration_tokens_total_count") == 20
+    assert grew("latentd_prefix_cache_queries_total") == prompt and grew("latentd_prefix_cache_hits_total") == 0
+    assert grew("latentd_tenant_requests_total") == 1 and grew("latentd_tenant_tokens_total") == prompt + 20
+    assert value_of(after, "latentd_kv_pages_leaked") == 0
 
 
 def test_aliases_carry_the_same_values(prometheus: str):

@@ -204,6 +204,24 @@ TEST_F(EngineTest, FinishesEverybodyWhenItStops) {
   EXPECT_EQ(engine_->submit(request(21, 1)).code(), StatusCode::kUnavailable);
 }
 
+TEST_F(EngineTest, MapsThePagesForWhoeverAsks) {
+  start();
+  ASSERT_TRUE(engine_->submit(request(1, 3)).ok());
+  inbox_.wait_finished(1);
+  EXPECT_TRUE(engine_->page_map().runs.empty()) << "nobody had asked";
+  // The engine's thread draws it in its first turn after the question; by the end of the second
+  // request that turn is over.
+  ASSERT_TRUE(engine_->submit(request(2, 40, 50)).ok());
+  inbox_.wait_finished(2);
+  ASSERT_TRUE(engine_->submit(request(3, 1)).ok());
+  inbox_.wait_finished(3);
+  const PageMap map = engine_->page_map();
+  int pages = 0;
+  for (const PageRun& run : map.runs) pages += run.count;
+  EXPECT_EQ(pages, engine_->info().num_pages);
+  EXPECT_NE(map.time, TimePoint{});
+}
+
 TEST_F(EngineTest, ReportsWhatItIs) {
   start();
   const EngineInfo& info = engine_->info();

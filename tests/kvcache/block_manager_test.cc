@@ -280,5 +280,43 @@ TEST(BlockManagerDeathTest, EndsTheProcessOnMisuse) {
   blocks.release(sequence);
 }
 
+// The pages of one state, summed over the map.
+int pages_of(const std::vector<PageRun>& runs, PageState state) {
+  int pages = 0;
+  for (const PageRun& run : runs) pages += run.state == state ? run.count : 0;
+  return pages;
+}
+
+TEST(BlockManager, MapsEveryPageByItsState) {
+  BlockManager blocks(10, kPageTokens);
+  std::vector<PageRun> runs = {{PageState::kShared, 3}};
+  blocks.map_pages(runs);
+  EXPECT_EQ(runs, (std::vector<PageRun>{{PageState::kFree, 10}}));
+
+  const Text text = Text::counting(2 * kPageTokens);
+  SequencePages one;
+  SequencePages two;
+  SequencePages other;
+  compute(blocks, one, text, 3);
+  compute(blocks, two, text, 3);
+  compute(blocks, other, Text::counting(kPageTokens, 100), 1);
+  blocks.map_pages(runs);
+  EXPECT_EQ(pages_of(runs, PageState::kShared), 2) << "both prompts, once";
+  EXPECT_EQ(pages_of(runs, PageState::kPrivate), 3) << "a page of each one's own, and the other's";
+  EXPECT_EQ(pages_of(runs, PageState::kFree), 5);
+
+  blocks.release(two);
+  blocks.release(other);
+  blocks.map_pages(runs);
+  EXPECT_EQ(pages_of(runs, PageState::kShared), 0);
+  EXPECT_EQ(pages_of(runs, PageState::kPrivate), 3);
+  EXPECT_EQ(pages_of(runs, PageState::kCached), 1);
+  for (std::size_t i = 1; i < runs.size(); ++i) EXPECT_NE(runs[i].state, runs[i - 1].state);
+  const BlockManagerStats stats = blocks.stats();
+  EXPECT_EQ(pages_of(runs, PageState::kFree), stats.free);
+  EXPECT_EQ(pages_of(runs, PageState::kCached), stats.cached);
+  blocks.release(one);
+}
+
 }  // namespace
 }  // namespace latentd

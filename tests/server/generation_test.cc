@@ -70,7 +70,7 @@ class GenerationTest : public ::testing::Test {
   }
   const Finish& last_finish() const { return *updates_.back().choices.back().finish; }
 
-  const TimePoint now_ = steady_now();
+  TimePoint now_ = steady_now();
   std::unique_ptr<ServingModel> model_ = testing::make_test_model();
   Metrics metrics_{[] { return ServerState::kReady; }};
   Intake intake_{8};
@@ -89,6 +89,28 @@ TEST_F(GenerationTest, StreamsTextAndEndsWithTheLength) {
   EXPECT_EQ(updates_.back().usage.prompt_tokens, 3);
   EXPECT_EQ(updates_.back().usage.completion_tokens, 2);
   EXPECT_TRUE(generation_->over());
+}
+
+TEST_F(GenerationTest, AccountsForTimeInTheQueueAndCacheHeldOverTime) {
+  model_->info.kv_bytes_per_token = 10;
+  start(request_of("abc"));
+  const auto pass = [this](int seconds) { now_ += std::chrono::seconds(seconds); };
+  pass(1);
+  Event started;
+  started.kind = Event::Kind::kStarted;
+  started.time = now_;
+  send(started);
+  pass(2);
+  send_text("x");
+  pass(3);
+  send_text("y");
+  pass(4);
+  finish(FinishReason::kLength);
+  const Cost& cost = updates_.back().usage.cost;
+  EXPECT_DOUBLE_EQ(cost.queue_seconds, 1.0);
+  EXPECT_DOUBLE_EQ(cost.first_token_seconds, 3.0);
+  // 3 tokens of prompt for 9 s, "x" for 7 s, "y" for 4 s.
+  EXPECT_DOUBLE_EQ(cost.kv_byte_seconds, 10.0 * (3 * 9 + 7 + 4));
 }
 
 TEST_F(GenerationTest, NeverShowsHalfACharacter) {

@@ -2,6 +2,9 @@
 
 #include <gmock/gmock.h>
 
+#include "server/generation.h"
+#include "server/wall_clock.h"
+
 namespace latentd {
 namespace {
 
@@ -68,6 +71,53 @@ TEST_F(MetricsTest, SayWhenACertificateEndsWhereThereIsOne) {
   EXPECT_THAT(metrics_.scrape(), Not(HasSubstr(kName)));
   metrics_.set_certificate_expiry(2'000'000'000);
   EXPECT_THAT(metrics_.scrape(), HasSubstr(std::string(kName) + " 2000000000\n"));
+}
+
+TEST_F(MetricsTest, CountTokensOfStepsInBuckets) {
+  EngineStats stats;
+  for (const int tokens : {1, 3, 8, 512, 100'000}) stats.step_tokens.observe(tokens);
+  metrics_.set_engine("m", EngineInfo(), [stats] { return stats; });
+  const std::string text = metrics_.scrape();
+  for (const std::string prefix : {"latentd_", "vllm:"}) {
+    const std::string bucket =
+        "\n" + prefix + R"(iteration_tokens_total_bucket{engine="0",model_name="m",le=")";
+    EXPECT_THAT(text, HasSubstr("# TYPE " + prefix + "iteration_tokens_total histogram"));
+    EXPECT_THAT(text, HasSubstr(bucket + "1\"} 1\n"));
+    EXPECT_THAT(text, HasSubstr(bucket + "8\"} 3\n"));
+    EXPECT_THAT(text, HasSubstr(bucket + "256\"} 3\n"));
+    EXPECT_THAT(text, HasSubstr(bucket + "16384\"} 4\n"));
+    EXPECT_THAT(text, HasSubstr(bucket + "+Inf\"} 5\n"));
+    EXPECT_THAT(
+        text, HasSubstr(prefix + "iteration_tokens_total_sum" + std::string(kLabels) + " 100524"));
+  }
+}
+
+TEST_F(MetricsTest, CountWhatTenantsTake) {
+  Usage usage;
+  usage.prompt_tokens = 5;
+  usage.completion_tokens = 2;
+  usage.cost.kv_byte_seconds = 0.5;
+  metrics_.count_tenant("search", usage);
+  metrics_.count_tenant("search", usage);
+  metrics_.count_tenant("", usage);
+  const std::string text = metrics_.scrape();
+  EXPECT_THAT(text, HasSubstr(R"(latentd_tenant_requests_total{tenant="search"} 2)"));
+  EXPECT_THAT(text, HasSubstr(R"(latentd_tenant_requests_total{tenant="default"} 1)"));
+  EXPECT_THAT(text, HasSubstr(R"(latentd_tenant_tokens_total{kind="prompt",tenant="search"} 10)"));
+  EXPECT_THAT(text, HasSubstr(R"(latentd_tenant_tokens_total{kind="output",tenant="search"} 4)"));
+  EXPECT_THAT(text, HasSubstr(R"(latentd_tenant_kv_byte_seconds_total{tenant="search"} 1)"));
+}
+
+TEST_F(MetricsTest, SayWhenTheProcessBegan) {
+  const std::string text = metrics_.scrape();
+  const std::string name = "\nprocess_start_time_seconds ";
+  const auto at = text.find(name);
+  ASSERT_NE(at, std::string::npos);
+  const double start = std::stod(text.substr(at + name.size()));
+  EXPECT_LE(start, wall_seconds_now());
+  EXPECT_GT(start, wall_seconds_now() - 3600.0);
+  EXPECT_THAT(text, HasSubstr("\nprocess_max_fds "));
+  EXPECT_THAT(text, HasSubstr("\nprocess_virtual_memory_bytes "));
 }
 
 TEST_F(MetricsTest, CountWhatHappens) {

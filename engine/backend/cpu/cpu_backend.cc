@@ -111,11 +111,15 @@ class CpuBackend final : public Backend {
                                            std::string_view purpose) override {
     return CpuBuffer::make(bytes, purpose);
   }
-  Status upload_all(std::span<TensorView* const> tensors,
-                    const UploadProgress& /*progress*/) override {
+  Status upload_all(std::span<TensorView* const> tensors, const UploadProgress& progress) override {
     if (!copy_weights_) return ok_status();
+    std::size_t total = 0;
+    for (const TensorView* view : tensors) total += view->num_bytes();
+    std::size_t done = 0;
     for (TensorView* view : tensors) {
       LATENTD_ASSIGN_OR_RETURN(*view, weights_.copy(*view));
+      done += view->num_bytes();
+      if (progress) progress(done, total);
     }
     return ok_status();
   }

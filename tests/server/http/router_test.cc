@@ -34,6 +34,17 @@ TEST(Router, AsksForAKeyByDefault) {
   EXPECT_EQ(match_route("/healthz/../v1/completions").route, Route::kUnknown);
 }
 
+TEST(Router, ShowsTheConsoleToEverybodyAndItsFiguresToKeysAlone) {
+  EXPECT_EQ(match_route("/").route, Route::kConsole);
+  EXPECT_FALSE(match_route("/").needs_key);
+  EXPECT_FALSE(match_route("/console/console.js").needs_key);
+  EXPECT_EQ(match_route("/console/state").route, Route::kConsoleState);
+  EXPECT_TRUE(match_route("/console/state").needs_key);
+  EXPECT_TRUE(match_route("/console/").needs_key);
+  EXPECT_FALSE(makes_text(Route::kTokenize));
+  EXPECT_TRUE(makes_text(Route::kChatCompletions));
+}
+
 TEST(Router, RefusesBrokenEscapes) {
   EXPECT_EQ(match_route("/v1/models/a%2").route, Route::kUnknown);
   EXPECT_EQ(match_route("/v1/models/a%zz").route, Route::kUnknown);
