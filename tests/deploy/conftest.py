@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import ssl
 import subprocess
 import threading
 import time
@@ -67,7 +68,7 @@ def serve(binary: str, *flags: str) -> tuple[subprocess.Popen[str], str]:
             break
     assert port, "the server did not start"
     threading.Thread(target=process.stderr.read, daemon=True).start()
-    return process, f"http://127.0.0.1:{port}"
+    return process, f"{'https' if '--tls-cert' in flags else 'http'}://127.0.0.1:{port}"
 
 
 @pytest.fixture(scope="module")
@@ -86,10 +87,31 @@ def start_server(latentd: str) -> Iterator[Callable[..., str]]:
         process.wait()
 
 
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A certificate for 127.0.0.1 that its own key has signed, good for 90 days, and that key."""
+    folder = tmp_path_factory.mktemp("tls")
+    cert, key = folder / "tls.crt", folder / "tls.key"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "90"]
+    command += ["-subj", "/CN=latentd", "-addext", "subjectAltName=IP:127.0.0.1", "-out", cert, "-keyout", key]
+    subprocess.run(command, check=True, capture_output=True)
+    return cert, key
+
+
+# Whom these tests talk to they have started themselves; tests/e2e/test_tls.py is about trust.
+ANY_SERVER = ssl._create_unverified_context()
+
+
+def get(url: str, timeout: float = 10) -> str:
+    with urllib.request.urlopen(url, timeout=timeout, context=ANY_SERVER) as response:
+        return response.read().decode()
+
+
 def complete(url: str, tokens: int, prompt: str, key: str = "") -> None:
     body = json.dumps({"prompt": prompt, "max_tokens": tokens, "temperature": 0, "ignore_eos": True}).encode()
     headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
-    with urllib.request.urlopen(urllib.request.Request(url + "/v1/completions", body, headers), timeout=60) as response:
+    request = urllib.request.Request(url + "/v1/completions", body, headers)
+    with urllib.request.urlopen(request, timeout=60, context=ANY_SERVER) as response:
         assert json.load(response)["choices"]
 
 
