@@ -31,6 +31,10 @@ if(LATENTD_WITH_CUDA)
     set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION "-std=c++20")
     set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION "-std=c++20")
   endif()
+  # CMake 3.25 marks this target as deprecated without looking whether it is there: CUDA 13 has none.
+  if(NOT TARGET CUDA::nvToolsExt)
+    add_library(CUDA::nvToolsExt INTERFACE IMPORTED)
+  endif()
   find_package(CUDAToolkit REQUIRED)
 
   add_library(latentd_cuda_options INTERFACE)
