@@ -161,19 +161,22 @@ void Engine::State::accept(Message& message, TimePoint now) {
 
 void Engine::State::publish(TimePoint now) {
   scheduler.drain_events(events);
-  if (!events.empty()) sink(events);
-  events.clear();
   draw_page_map(now);
   SchedulerStats snapshot = scheduler.stats();
-  std::lock_guard lock(stats_mutex);
-  stats.scheduler = snapshot;
-  stats.heartbeat = now;
-  stats.step_seconds_total = step_seconds;
-  stats.steps = snapshot.steps;
-  if (loop.launched_tokens() > 0) {
-    stats.last_step_tokens = loop.launched_tokens();
-    stats.step_tokens.observe(loop.launched_tokens());
+  {
+    std::lock_guard lock(stats_mutex);
+    stats.scheduler = snapshot;
+    stats.heartbeat = now;
+    stats.step_seconds_total = step_seconds;
+    stats.steps = snapshot.steps;
+    if (loop.launched_tokens() > 0) {
+      stats.last_step_tokens = loop.launched_tokens();
+      stats.step_tokens.observe(loop.launched_tokens());
+    }
   }
+  // Afterwards: whoever hears of an event finds it in the figures.
+  if (!events.empty()) sink(events);
+  events.clear();
 }
 
 void Engine::State::draw_page_map(TimePoint now) {
