@@ -83,6 +83,7 @@ def test_the_cpu_image_is_small_and_says_what_is_in_it(cpu: str, files: Path):
     assert config["Healthcheck"]["Test"] == ["CMD", "/usr/local/bin/latentd", "health"]
     labels = {key.removeprefix("org.opencontainers.image."): value for key, value in config["Labels"].items()}
     assert {"title", "description", "licenses", "version", "revision"} <= set(labels)
+    assert labels["io.latentd.program"].startswith("compiled ")
     version = re.search(r"project\(latentd VERSION ([\d.]+)", (ROOT / "CMakeLists.txt").read_text())
     assert version and labels["version"] == version[1]
     bill = json.loads((files / "usr/share/latentd/sbom.spdx.json").read_text())
