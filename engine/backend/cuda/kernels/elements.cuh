@@ -39,6 +39,24 @@ struct Elements {
   }
 };
 
+// Eight values of bf16 in one piece of 16 bytes.
+__device__ inline void unpack_eight(const uint4& packed, float (&values)[8]) {
+  const auto* pairs = reinterpret_cast<const __nv_bfloat162*>(&packed);
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    values[2 * i] = __low2float(pairs[i]);
+    values[2 * i + 1] = __high2float(pairs[i]);
+  }
+}
+
+__device__ inline uint4 pack_eight(const float (&values)[8]) {
+  uint4 packed;
+  auto* pairs = reinterpret_cast<__nv_bfloat162*>(&packed);
+#pragma unroll
+  for (int i = 0; i < 4; ++i) pairs[i] = __floats2bfloat162_rn(values[2 * i], values[2 * i + 1]);
+  return packed;
+}
+
 __device__ inline float silu(float x) { return x / (1.0F + expf(-x)); }
 
 }  // namespace latentd::cuda

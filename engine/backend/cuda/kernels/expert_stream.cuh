@@ -131,16 +131,6 @@ __global__ void __launch_bounds__(Shape::kThreads, 1)
                         stream_memory);
 }
 
-// Eight values of bf16 as fp32.
-__device__ inline void unpack_eight(const uint4& packed, float (&values)[8]) {
-  const auto* pairs = reinterpret_cast<const __nv_bfloat162*>(&packed);
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    values[2 * i] = __low2float(pairs[i]);
-    values[2 * i + 1] = __high2float(pairs[i]);
-  }
-}
-
 __device__ inline void add_eight(float (&sum)[8], const __nv_bfloat16* given, float weight) {
   float values[8];
   unpack_eight(*reinterpret_cast<const uint4*>(given), values);
@@ -171,11 +161,7 @@ __global__ void sum_experts_kernel(const __grid_constant__ ExpertStep p) {
 #pragma unroll
       for (int i = 0; i < 8; ++i) sum[i] += p.shared[t * p.hidden_size + c + i];
     }
-    uint4 packed;
-    auto* pairs = reinterpret_cast<__nv_bfloat162*>(&packed);
-#pragma unroll
-    for (int i = 0; i < 4; ++i) pairs[i] = __floats2bfloat162_rn(sum[2 * i], sum[2 * i + 1]);
-    *reinterpret_cast<uint4*>(hidden + c) = packed;
+    *reinterpret_cast<uint4*>(hidden + c) = pack_eight(sum);
   }
 }
 

@@ -43,23 +43,6 @@ __device__ inline void store_in_first_block(float* to, float value) {
   asm volatile("st.shared::cluster.f32 [%0], %1;" ::"r"(remote), "f"(value) : "memory");
 }
 
-__device__ inline void unpack(const uint4& packed, float (&values)[8]) {
-  const auto* pairs = reinterpret_cast<const __nv_bfloat162*>(&packed);
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    values[2 * i] = __low2float(pairs[i]);
-    values[2 * i + 1] = __high2float(pairs[i]);
-  }
-}
-
-__device__ inline uint4 pack(const float (&values)[8]) {
-  uint4 packed;
-  auto* pairs = reinterpret_cast<__nv_bfloat162*>(&packed);
-#pragma unroll
-  for (int i = 0; i < 4; ++i) pairs[i] = __floats2bfloat162_rn(values[2 * i], values[2 * i + 1]);
-  return packed;
-}
-
 // The token's normed values as bf16 rounds them, in `x`. `weight` is the thread's first piece of
 // the norm's weights.
 __device__ inline void normalise(const GateStep& p, const uint4* hidden, uint4 weight, bool store,
@@ -71,7 +54,7 @@ __device__ inline void normalise(const GateStep& p, const uint4* hidden, uint4 w
     const uint4 packed = hidden[c];
     if (c < kGateThreads) first = packed;
     float values[8];
-    unpack(packed, values);
+    unpack_eight(packed, values);
 #pragma unroll
     for (const float value : values) squares += value * value;
   }
@@ -82,12 +65,12 @@ __device__ inline void normalise(const GateStep& p, const uint4* hidden, uint4 w
     const bool known = c < kGateThreads;
     float values[8];
     float weights[8];
-    unpack(known ? first : hidden[c], values);
-    unpack(known ? weight : static_cast<const uint4*>(p.norm)[c], weights);
+    unpack_eight(known ? first : hidden[c], values);
+    unpack_eight(known ? weight : static_cast<const uint4*>(p.norm)[c], weights);
 #pragma unroll
     for (int i = 0; i < 8; ++i) values[i] = values[i] * scale * weights[i];
-    const uint4 packed = pack(values);
-    unpack(packed, values);
+    const uint4 packed = pack_eight(values);
+    unpack_eight(packed, values);
 #pragma unroll
     for (int i = 0; i < 8; ++i) x[8 * c + i] = values[i];
     if (store) {
@@ -98,7 +81,7 @@ __device__ inline void normalise(const GateStep& p, const uint4* hidden, uint4 w
 
 __device__ inline float dot_eight(const uint4& packed, const float* x) {
   float values[8];
-  unpack(packed, values);
+  unpack_eight(packed, values);
   float sum = 0.0F;
 #pragma unroll
   for (int i = 0; i < 8; ++i) sum = fmaf(values[i], x[i], sum);

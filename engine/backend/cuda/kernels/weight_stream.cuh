@@ -14,10 +14,10 @@
 namespace latentd::cuda {
 
 // A warp's slab: 16 * kWeights_ weight rows and 8 * kTokens_ token rows, kDepth_ values of k a
-// stage. Many items keep eight warps busy; few are served better by four with deeper rings.
-template <int kWeights_, int kTokens_, int kDepth_, int kStages_, int kWarps_ = 8>
+// stage.
+template <int kWeights_, int kTokens_, int kDepth_, int kStages_>
 struct StreamShape {
-  static constexpr int kWarps = kWarps_;
+  static constexpr int kWarps = 8;
   static constexpr int kThreads = kWarps * kWarp;
   static constexpr int kWeights = kWeights_;
   static constexpr int kTokens = kTokens_;

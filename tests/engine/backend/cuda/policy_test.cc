@@ -88,6 +88,26 @@ TEST(ExpertPolicy, NoRoutingNeedsMorePartsThanTheBound) {
   }
 }
 
+TEST(ExpertPolicy, ProductTilesGrowWithTheRows) {
+  for (const bool warp_groups : {false, true}) {
+    int before = 0;
+    for (int rows = 1; rows <= 2048; ++rows) {
+      const int tile = product_tile(rows, warp_groups);
+      EXPECT_GE(tile, before) << rows;
+      before = tile;
+    }
+    EXPECT_EQ(before, warp_groups ? kTilePart : 32);
+  }
+}
+
+TEST(ExpertPolicy, OnlyFewTokensAreRoutedInOneLaunch) {
+  EXPECT_TRUE(fits_gate(1, 2048, 64));
+  EXPECT_TRUE(fits_gate(16, 7168, 256));
+  EXPECT_FALSE(fits_gate(1024, 2048, 64));
+  EXPECT_FALSE(fits_gate(1, 2044, 64)) << "rows that end within a piece";
+  EXPECT_FALSE(fits_gate(1, 16384, 64)) << "more than a block's shared memory";
+}
+
 TEST(ExpertPolicy, TilesGrowWithTheTokensOfAnExpert) {
   EXPECT_EQ(expert_tile(1, 6, 64, true), 8);
   EXPECT_EQ(expert_tile(32, 6, 64, true), 16);
