@@ -37,8 +37,10 @@ void ApiKey::end() {
 }
 
 void ApiKey::charge_tokens(int tokens, TimePoint now) {
+  // No request is paid back for more than a day.
+  constexpr double kMinutesOfADay = 1440.0;
   std::lock_guard lock(mutex_);
-  tokens_.charge(tokens, now);
+  tokens_.charge(std::min<double>(tokens, kMinutesOfADay * policy_.tokens_per_minute), now);
 }
 
 Duration ApiKey::wait(TimePoint now) {

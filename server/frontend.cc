@@ -49,7 +49,9 @@ int Frontend::retry_after_ms(const Caller& caller) {
   if (caller == nullptr) return kRetryAfterMs;
   const auto wait =
       std::chrono::duration_cast<std::chrono::milliseconds>(caller->wait(steady_now()));
-  return std::max(kRetryAfterMs, static_cast<int>(wait.count()) + 1);
+  constexpr std::int64_t kLongest = 86'400'000;  // a day: a key may be overdrawn without bound
+  return std::max(kRetryAfterMs,
+                  static_cast<int>(std::min<std::int64_t>(wait.count(), kLongest)) + 1);
 }
 
 Result<IntakeSlot> Frontend::reserve(const Caller& caller) {

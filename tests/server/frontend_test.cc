@@ -196,6 +196,8 @@ TEST_F(FrontendTest, AKeysUseEndsWithItsRequest) {
   EXPECT_EQ(frontend_.in_house(), 0);
   EXPECT_GT(Frontend::retry_after_ms(caller_), 10'000);  // all five are used
   EXPECT_EQ(Frontend::retry_after_ms(nullptr), kRetryAfterMs);
+  caller_->charge_tokens(2'000'000'000, steady_now());
+  EXPECT_EQ(Frontend::retry_after_ms(caller_), 86'400'001);
 }
 
 TEST_F(FrontendTest, EventsOfNobodyAreDropped) {
