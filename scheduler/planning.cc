@@ -87,6 +87,7 @@ int Scheduler::State::piece(int start, int end) const {
 }
 
 void Scheduler::State::add_row(Sequence& sequence, int count, BatchPlan& out) {
+  ++sequence.steps;
   const int start = sequence.scheduled;
   const int end = start + count;
   const bool reaches_end = end == sequence.known() + sequence.pending;

@@ -152,6 +152,7 @@ Event& Scheduler::State::emit(Event::Kind kind, const Sequence& sequence, TimePo
   event.kind = kind;
   event.request = sequence.request->id;
   event.time = now;
+  event.steps = sequence.steps;
   return event;
 }
 

@@ -66,6 +66,7 @@ struct Event {
   Kind kind = Kind::kStarted;
   RequestId request;
   TimePoint time{};  // `now` of the call that caused it
+  int steps = 0;     // plans in which the sequence has had a row
 
   // kPromptLogprob, kToken. logprob is meaningful, and `top` filled, only when the request wants
   // them.

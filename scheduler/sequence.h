@@ -76,6 +76,7 @@ struct Sequence : ListLink {
   int first_unit = 0;  // units [first_unit, end_unit) are announced as being computed
   int end_unit = 0;
   int preemptions = 0;
+  int steps = 0;         // rows planned so far
   bool started = false;  // kStarted was sent
 
   int prompt_length() const { return static_cast<int>(request->prompt.size()); }

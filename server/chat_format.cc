@@ -135,6 +135,8 @@ Result<std::unique_ptr<const ChatFormat>> ChatFormat::load(const std::filesystem
   if (!sources.with_tools.empty()) {
     LATENTD_ASSIGN_OR_RETURN(format->with_tools_, parse(sources.with_tools));
   }
+  format->tool_calls_ =
+      tool_call_format_of(sources.with_tools.empty() ? sources.usual : sources.with_tools);
   format->reasons_ = sources.usual.find(kEndOfThoughts) != std::string::npos;
   return std::unique_ptr<const ChatFormat>(std::move(format));
 }

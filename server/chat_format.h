@@ -18,6 +18,7 @@
 
 #include "base/result.h"
 #include "server/text/template/chat_template.h"
+#include "server/text/tool_call_format.h"
 
 namespace latentd {
 
@@ -45,6 +46,9 @@ class ChatFormat final {
   // The model thinks aloud between <think> and </think>: its template tells thoughts from answers.
   bool reasons() const { return reasons_; }
 
+  // How the model writes calls of tools. Null when its template shows no way that we know.
+  const ToolCallFormat* tool_calls() const { return tool_calls_; }
+
  private:
   ChatFormat() = default;
 
@@ -52,6 +56,7 @@ class ChatFormat final {
   std::unique_ptr<ChatTemplate> template_;
   std::unique_ptr<ChatTemplate> with_tools_;  // null: the same
   bool reasons_ = false;
+  const ToolCallFormat* tool_calls_ = nullptr;
 };
 
 }  // namespace latentd

@@ -21,6 +21,10 @@ constexpr std::array<std::string_view, 9> kMediaParts = {
     "image_url", "image",       "input_image", "audio_url", "input_audio",
     "video_url", "input_video", "file",        "input_file"};
 
+// Names of the template's context that have fields of their own.
+constexpr std::array<std::string_view, 5> kReservedNames = {
+    "messages", "tools", "documents", "add_generation_prompt", "continue_final_message"};
+
 std::string element(const std::string& path, std::size_t index) {
   return path + "[" + std::to_string(index) + "]";
 }
@@ -193,6 +197,27 @@ Status read_tools(const Value& tools, ChatPrompt& chat) {
   }
   if (!tools.sequence()->items.empty()) chat.tools = tools;
   return ok_status();
+}
+
+Status read_template_kwargs(const Value& kwargs, ChatPrompt& prompt) {
+  if (kwargs.is_undefined() || kwargs.is(Kind::kNone)) return ok_status();
+  if (!kwargs.is(Kind::kMap)) {
+    return invalid_argument("chat_template_kwargs", "must be an object");
+  }
+  for (const auto& [key, value] : kwargs.map().entries()) {
+    const std::string name(key.bytes());
+    if (std::ranges::find(kReservedNames, name) != kReservedNames.end()) {
+      return invalid_argument("chat_template_kwargs",
+                              "must not contain " + name + ": it is a field of its own");
+    }
+    prompt.more.emplace_back(name, value);
+  }
+  return ok_status();
+}
+
+Status check_continuation(const ChatPrompt& chat) {
+  if (!chat.add_generation_prompt || !chat.continue_final_message) return ok_status();
+  return invalid_argument("continue_final_message", "needs add_generation_prompt to be false");
 }
 
 }  // namespace latentd

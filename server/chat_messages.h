@@ -20,4 +20,10 @@ Status read_messages(const jinja::Value& messages, ChatPrompt& chat);
 // Sets the tools of `chat`; undefined, none and the empty list are no tools.
 Status read_tools(const jinja::Value& tools, ChatPrompt& chat);
 
+// Adds what the client gives its template besides (chat_template_kwargs).
+Status read_template_kwargs(const jinja::Value& kwargs, ChatPrompt& chat);
+
+// A prompt cannot both open an answer and go on inside of the last message.
+Status check_continuation(const ChatPrompt& chat);
+
 }  // namespace latentd

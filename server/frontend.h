@@ -62,6 +62,7 @@ class Frontend final {
   // it when the engine has stopped and before the doors go.
   void close();
   int in_house() const { return intake_.taken(); }
+  int max_in_house() const { return intake_.capacity(); }
 
   // --- for the doors ---
   // A reader that takes nothing for so long is given up.
@@ -71,6 +72,8 @@ class Frontend final {
   // Null while loading; from then on always the same.
   const ServingModel* model() const { return model_view_.load(std::memory_order_acquire); }
   ApiKeys& keys() { return keys_; }
+  // REQUIRES: model() is not null.
+  EngineStats engine_stats() const { return port_.stats(); }
   const ApiKeys& keys() const { return keys_; }
   Metrics& metrics() { return metrics_; }
   const RecentRequests& recent() const { return recent_; }

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "server/characters.h"
+#include "server/chat_output.h"
 #include "server/metrics.h"
 
 namespace latentd {
@@ -19,10 +20,16 @@ GenerationRequest without_prompts(GenerationRequest request) {
   return request;
 }
 
+void keep_top(std::vector<TokenLogprob>& top, int wanted) {
+  if (top.size() > static_cast<std::size_t>(std::max(wanted, 0))) {
+    top.resize(static_cast<std::size_t>(std::max(wanted, 0)));
+  }
+}
+
 }  // namespace
 
 Generation::Choice::Choice(const ServingModel& model, const GenerationRequest& request)
-    : detokenizer(*model.tokenizer, request.skip_special_tokens),
+    : detokenizer(*model.tokenizer, request.skip_special_tokens, call_marks(request, model)),
       stops(make_stop_matcher(request)) {}
 
 Generation::Generation(GenerationId id, PreparedGeneration prepared, const ServingModel& model,
@@ -57,12 +64,14 @@ bool Generation::is_stop_token(TokenId token) const {
 void Generation::on_event(int choice, Event& event, TimePoint now,
                           std::vector<RequestId>& cancels) {
   Choice& state = choices_[static_cast<std::size_t>(choice)];
+  if (!state.finished) usage_.cost.steps += event.steps - std::exchange(state.steps, event.steps);
   switch (event.kind) {
     case Event::Kind::kStarted:
       on_started(choice, event, now);
       break;
     case Event::Kind::kPromptLogprob:
       if (state.finished) break;
+      keep_top(event.top, request_.prompt_logprobs);
       state.delta.prompt_tokens.push_back({event.token, std::move(event.top), 0});
       state.touched = true;
       break;
@@ -97,6 +106,8 @@ void Generation::on_token(int choice, Event& event, TimePoint now,
     const double waited = to_seconds(now - arrival_);
     metrics_.observe_first_token(waited);
     if (usage_.completion_tokens == 0) usage_.cost.first_token_seconds = waited;
+    usage_.cost.prefill_seconds =
+        std::max(usage_.cost.prefill_seconds, to_seconds(now - state.admitted));
     metrics_.observe_prefill_time(to_seconds(now - state.admitted));
     state.first_token = now;
   } else {
@@ -115,6 +126,7 @@ void Generation::on_token(int choice, Event& event, TimePoint now,
   ++usage_.completion_tokens;
   state.touched = true;
   const TokenId token = event.token.token;
+  keep_top(event.top, request_.logprobs);
   state.delta.tokens.push_back({event.token, std::move(event.top), state.text_chars});
   if (is_stop_token(token)) {
     state.held_stop_token = token;
@@ -191,7 +203,11 @@ void Generation::finish_choice(int choice, Finish finish, TimePoint now) {
     state.delta.text += state.stops.finish();
   }
   add_cost(state, now);
-  if (state.generated > 0) metrics_.observe_decode_time(to_seconds(now - state.first_token));
+  if (state.generated > 0) {
+    const double decoding = to_seconds(now - state.first_token);
+    metrics_.observe_decode_time(decoding);
+    usage_.cost.decode_seconds = std::max(usage_.cost.decode_seconds, decoding);
+  }
   constexpr std::string_view kReasons[] = {"stop", "length", "abort"};
   metrics_.observe_finished(
       kReasons[static_cast<std::size_t>(finish.kind)], to_seconds(now - arrival_),

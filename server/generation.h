@@ -62,6 +62,9 @@ struct ChoiceDelta {
 struct Cost {
   double queue_seconds = 0.0;        // from arrival to the first slot
   double first_token_seconds = 0.0;  // from arrival to the first token; 0 when none came
+  double prefill_seconds = 0.0;      // from a slot to its first token; the slowest choice's
+  double decode_seconds = 0.0;       // from the first token to the end; the slowest choice's
+  std::int64_t steps = 0;            // of the engine, for each choice that had a part in them
   // Cache held over time: each choice's tokens from when they were there to its end, as if nothing
   // were shared.
   double kv_byte_seconds = 0.0;
@@ -112,6 +115,7 @@ class Generation final {
     Detokenizer detokenizer;
     StopMatcher stops;
     int generated = 0;
+    int steps = 0;
     int text_chars = 0;            // detokenised so far
     TokenId held_stop_token = -1;  // a stop token: text only if the choice goes on after it
     bool started = false;

@@ -6,6 +6,8 @@
 #include <cmath>
 #include <string_view>
 
+#include "server/text/bad_words.h"
+
 namespace latentd {
 namespace {
 
@@ -67,6 +69,20 @@ Status check_allowed(const GenerationRequest& request, const ServingModel& model
       })) {
     return invalid_argument("allowed_token_ids",
                             "must have an id that does not end the text: min_tokens asks for more");
+  }
+  return ok_status();
+}
+
+Status check_bad_words(const GenerationRequest& request) {
+  if (request.bad_words.size() > kMaxBadWords) {
+    return invalid_argument("bad_words", fmt::format("at most {} words, got {}", kMaxBadWords,
+                                                     request.bad_words.size()));
+  }
+  for (const std::string& word : request.bad_words) {
+    if (word.empty() || word.size() > kMaxBadWordBytes) {
+      return invalid_argument("bad_words", fmt::format("words must have 1 to {} bytes, got {}",
+                                                       kMaxBadWordBytes, word.size()));
+    }
   }
   return ok_status();
 }
@@ -174,12 +190,26 @@ Result<PreparedGeneration::Input> prepare_input(const GenerationRequest& request
   return input;
 }
 
+// Null when the request holds its text to nothing.
+Result<std::unique_ptr<TokenConstraint>> make_format_constraint(const GenerationRequest& request,
+                                                                const ServingModel& model) {
+  const bool forced = request.tool_use.choice == ToolUse::Choice::kForced;
+  if (request.format == OutputFormat::kText && !forced) return std::unique_ptr<TokenConstraint>();
+  if (request.format == OutputFormat::kJsonObject) return model.structured->json_object();
+  std::string schema = request.json_schema;
+  if (forced) {
+    LATENTD_ASSIGN_OR_RETURN(schema, forced_call_schema(request.tool_use));
+  }
+  auto constraint = model.structured->json_schema(schema);
+  if (constraint.ok()) return constraint;
+  return invalid_argument(forced ? "tools" : "response_format", constraint.status().message());
+}
+
 Result<std::unique_ptr<TokenConstraint>> make_constraint(const GenerationRequest& request,
                                                          const ServingModel& model) {
-  if (request.format == OutputFormat::kJsonObject) return model.structured->json_object();
-  auto constraint = model.structured->json_schema(request.json_schema);
-  if (constraint.ok()) return constraint;
-  return invalid_argument("response_format", constraint.status().message());
+  LATENTD_ASSIGN_OR_RETURN(auto constraint, make_format_constraint(request, model));
+  if (request.bad_words.empty()) return constraint;
+  return forbid_words(request.bad_words, *model.tokenizer, std::move(constraint));
 }
 
 float to_float(double value) { return static_cast<float>(value); }
@@ -200,7 +230,8 @@ SamplingParams sampling_of(const GenerationRequest& request, const GenerationDef
     sampling.logit_bias.emplace_back(token, to_float(bias));
   }
   if (request.allowed_token_ids) sampling.allowed_tokens = *request.allowed_token_ids;
-  sampling.num_top_logprobs = request.logprobs;
+  // One number serves both: whoever shows them shows as many as were asked for.
+  sampling.num_top_logprobs = std::max(request.logprobs, request.prompt_logprobs);
   return sampling;
 }
 
@@ -229,6 +260,13 @@ Status validate(const GenerationRequest& request, const ServingModel& model) {
     return invalid_argument("cache_salt", fmt::format("must have at most {} bytes, got {}",
                                                       kMaxCacheSalt, request.cache_salt.size()));
   }
+  LATENTD_RETURN_IF_ERROR(check_bad_words(request));
+  if (request.tool_use.choice == ToolUse::Choice::kForced &&
+      request.format != OutputFormat::kText) {
+    return invalid_argument("tool_choice", "a forced call leaves no room for a response_format");
+  }
+  LATENTD_RETURN_IF_ERROR(
+      check_range("prompt_logprobs", std::max(request.prompt_logprobs, 0), 0, kMaxLogprobs));
   return check_range("logprobs", std::max(request.logprobs, 0), 0, kMaxLogprobs);
 }
 
@@ -245,9 +283,9 @@ Result<PreparedGeneration> prepare(GenerationRequest request, const ServingModel
     prepared.inputs.push_back(*std::move(input));
   }
   prepared.request = std::move(request);
-  if (prepared.request.format == OutputFormat::kText) return prepared;
   for (int choice = 0; choice < prepared.num_choices(); ++choice) {
     LATENTD_ASSIGN_OR_RETURN(auto constraint, make_constraint(prepared.request, model));
+    if (constraint == nullptr) break;
     prepared.constraints.push_back(std::move(constraint));
   }
   return prepared;
@@ -275,7 +313,7 @@ std::unique_ptr<Request> make_engine_request(PreparedGeneration& prepared,
   if (request->min_new_tokens > 0) {
     request->sampling.banned_until_min_tokens = request->stop_tokens;
   }
-  request->wants_prompt_logprobs = asked.prompt_logprobs;
+  request->wants_prompt_logprobs = asked.prompt_logprobs >= 0;
   request->priority = asked.priority;
   request->deadline = asked.deadline;
   if (!prepared.constraints.empty()) {

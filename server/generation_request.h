@@ -24,6 +24,7 @@
 #include "base/result.h"
 #include "scheduler/request.h"
 #include "server/serving_model.h"
+#include "server/tool_use.h"
 
 namespace latentd {
 
@@ -35,6 +36,8 @@ inline constexpr int kMaxLogitBias = 300;
 inline constexpr int kMaxAllowedTokens = 4096;
 inline constexpr int kMaxLogprobs = 20;
 inline constexpr int kMaxCacheSalt = 256;  // bytes
+inline constexpr int kMaxBadWords = 128;
+inline constexpr int kMaxBadWordBytes = 256;
 
 // A text, token ids that are taken as they are, or a conversation that the model's template
 // renders.
@@ -67,12 +70,14 @@ struct GenerationRequest {
   std::optional<std::uint64_t> seed;
   std::vector<std::pair<TokenId, double>> logit_bias;
   std::optional<std::vector<TokenId>> allowed_token_ids;  // no other is drawn
+  std::vector<std::string> bad_words;  // never written, with or without a space before
 
   OutputFormat format = OutputFormat::kText;
   std::string json_schema;  // of kJsonSchema: its JSON text
+  ToolUse tool_use;         // of a conversation
 
-  int logprobs = -1;  // -1: none
-  bool prompt_logprobs = false;
+  int logprobs = -1;         // -1: none
+  int prompt_logprobs = -1;  // likewise
   bool skip_special_tokens = true;
 
   std::string cache_salt;  // cached prompts are shared among equal ones alone

@@ -23,6 +23,9 @@ Result<Caller> authenticate(const grpc::CallbackServerContext& context, Frontend
 // kNever when the client set none.
 TimePoint deadline_of(const grpc::CallbackServerContext& context);
 
+// Adds the trailing metadata latentd-queue-ms and so on. REQUIRES: before Finish.
+void add_cost_metadata(grpc::CallbackServerContext& context, const Usage& usage);
+
 // Adds the trailing metadata that belongs to `status`. REQUIRES: before Finish.
 void add_error_metadata(grpc::CallbackServerContext& context, const Status& status,
                         const Caller& caller);

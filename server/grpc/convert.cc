@@ -1,5 +1,8 @@
 #include "server/grpc/convert.h"
 
+#include <algorithm>
+
+#include "server/grpc/chat_convert.h"
 #include "server/version.h"
 
 namespace latentd {
@@ -21,6 +24,33 @@ void read_sampling(const v1::SamplingParams& message, GenerationRequest& request
   if (message.has_seed()) request.seed = message.seed();
   for (const auto& [token, bias] : message.logit_bias()) {
     request.logit_bias.emplace_back(token, bias);
+  }
+  if (message.allowed_token_ids_size() > 0) {
+    request.allowed_token_ids = to_tokens(message.allowed_token_ids());
+  }
+  request.bad_words.assign(message.bad_words().begin(), message.bad_words().end());
+}
+
+Status read_output(const v1::OutputParams& message, GenerationRequest& request) {
+  if (message.has_n()) request.n = message.n();
+  if (message.has_logprobs()) {
+    request.logprobs = message.logprobs();
+    if (request.logprobs < 0) {
+      return invalid_argument("logprobs", "must be between 0 and " + std::to_string(kMaxLogprobs) +
+                                              ", got " + std::to_string(request.logprobs));
+    }
+  }
+  if (message.prompt_logprobs()) request.prompt_logprobs = std::max(request.logprobs, 0);
+  request.skip_special_tokens = !message.keep_special_tokens();
+  return ok_status();
+}
+
+void read_format(const v1::OutputFormat& message, GenerationRequest& request) {
+  if (message.format_case() == v1::OutputFormat::kJsonSchema) {
+    request.format = OutputFormat::kJsonSchema;
+    request.json_schema = message.json_schema();
+  } else if (message.json_object()) {
+    request.format = OutputFormat::kJsonObject;
   }
 }
 
@@ -44,10 +74,17 @@ void fill_logprobs(const TokenPiece& piece, const Tokenizer& tokenizer,
   for (const TokenLogprob& top : piece.top) fill(top, *message.add_top());
 }
 
-v1::FinishReason to_reason(FinishKind kind) {
+void fill_call(const ToolCallDelta& call, v1::ToolCallDelta& message) {
+  message.set_index(call.index);
+  message.set_id(call.id);
+  message.set_name(call.name);
+  message.set_arguments(call.arguments);
+}
+
+v1::FinishReason to_reason(FinishKind kind, bool has_calls) {
   switch (kind) {
     case FinishKind::kStop:
-      return v1::FINISH_REASON_STOP;
+      return has_calls ? v1::FINISH_REASON_TOOL_CALLS : v1::FINISH_REASON_STOP;
     case FinishKind::kLength:
       return v1::FINISH_REASON_LENGTH;
     case FinishKind::kCancelled:
@@ -70,31 +107,38 @@ Result<GenerationRequest> to_generation_request(const v1::GenerateRequest& messa
     case v1::GenerateRequest::kTokenIds:
       request.prompts.emplace_back(to_tokens(message.token_ids().ids()));
       break;
+    case v1::GenerateRequest::kChat: {
+      LATENTD_ASSIGN_OR_RETURN(ChatRead chat, read_chat(message.chat()));
+      request.prompts.emplace_back(std::move(chat.prompt));
+      request.tool_use = std::move(chat.tool_use);
+      break;
+    }
     case v1::GenerateRequest::PROMPT_NOT_SET:
-      return invalid_argument("prompt", "text or token_ids is required");
+      return invalid_argument("prompt", "text, token_ids or chat is required");
   }
   read_sampling(message.sampling(), request);
   read_stopping(message.stopping(), request);
-  const v1::OutputParams& output = message.output();
-  if (output.has_n()) request.n = output.n();
-  if (output.has_logprobs()) {
-    request.logprobs = output.logprobs();
-    if (request.logprobs < 0) {
-      return invalid_argument("logprobs", "must be between 0 and " + std::to_string(kMaxLogprobs) +
-                                              ", got " + std::to_string(request.logprobs));
-    }
-  }
-  request.prompt_logprobs = output.prompt_logprobs();
-  request.skip_special_tokens = !output.keep_special_tokens();
+  LATENTD_RETURN_IF_ERROR(read_output(message.output(), request));
+  read_format(message.format(), request);
+  request.cache_salt = message.cache_salt();
+  request.add_special_tokens = !message.no_special_tokens();
   request.priority = message.priority();
   return request;
 }
 
 v1::GenerateResponse to_response(const ChoiceDelta& delta, const GenerationRequest& request,
-                                 const Tokenizer& tokenizer) {
+                                 const Tokenizer& tokenizer, ChatOutput* output) {
   v1::GenerateResponse message;
   message.set_index(delta.choice);
-  message.set_text(delta.text);
+  if (output == nullptr) {
+    message.set_text(delta.text);
+  } else {
+    ChatOutput::Parts parts = output->push(delta.text);
+    if (delta.finish) parts.append(output->finish());
+    message.set_text(parts.content);
+    message.set_reasoning(parts.thoughts);
+    for (const ToolCallDelta& call : parts.calls) fill_call(call, *message.add_tool_calls());
+  }
   for (const TokenPiece& piece : delta.tokens) {
     message.add_token_ids(piece.token.token);
     if (request.logprobs >= 0) fill_logprobs(piece, tokenizer, *message.add_logprobs());
@@ -103,10 +147,36 @@ v1::GenerateResponse to_response(const ChoiceDelta& delta, const GenerationReque
     fill_logprobs(piece, tokenizer, *message.add_prompt_logprobs());
   }
   if (delta.finish) {
-    message.set_finish_reason(to_reason(delta.finish->kind));
+    message.set_finish_reason(
+        to_reason(delta.finish->kind, output != nullptr && output->has_calls()));
     message.set_stop_string(delta.finish->stop_string);
     if (delta.finish->stop_token >= 0) message.set_stop_token_id(delta.finish->stop_token);
   }
+  return message;
+}
+
+v1::GetLoadResponse to_load_response(const Frontend& frontend) {
+  v1::GetLoadResponse message;
+  message.set_state(std::string(server_state_name(frontend.state())));
+  message.set_in_house(frontend.in_house());
+  message.set_max_in_house(frontend.max_in_house());
+  const ServingModel* model = frontend.model();
+  if (model == nullptr) return message;
+  const EngineStats stats = frontend.engine_stats();
+  const BlockManagerStats& blocks = stats.scheduler.blocks;
+  const auto tokens = [model](int pages) { return std::int64_t{pages} * model->info.page_tokens; };
+  message.set_waiting(stats.scheduler.num_waiting + static_cast<int>(stats.mailbox_depth));
+  message.set_running(stats.scheduler.num_running);
+  message.set_max_running(model->info.max_num_seqs);
+  message.set_kv_tokens_total(tokens(blocks.total));
+  message.set_kv_tokens_used(tokens(blocks.used));
+  message.set_kv_tokens_promised(tokens(blocks.promised));
+  message.set_kv_tokens_cached(tokens(blocks.cached));
+  message.set_kv_usage(blocks.usage());
+  message.set_prompt_tokens(stats.scheduler.prompt_tokens_computed);
+  message.set_cached_tokens(stats.scheduler.prompt_tokens_cached);
+  message.set_generated_tokens(stats.scheduler.generated_tokens);
+  message.set_steps(stats.steps);
   return message;
 }
 

@@ -7,6 +7,8 @@
 #include <latentd/v1/generation.pb.h>
 
 #include "base/status.h"
+#include "server/chat_output.h"
+#include "server/frontend.h"
 #include "server/generation.h"
 #include "server/generation_request.h"
 #include "server/serving_model.h"
@@ -18,8 +20,11 @@ namespace latentd {
 Result<GenerationRequest> to_generation_request(const v1::GenerateRequest& message,
                                                 int default_max_tokens);
 
+// `output` reads the choice's text; null when nothing but text is looked for in it.
 v1::GenerateResponse to_response(const ChoiceDelta& delta, const GenerationRequest& request,
-                                 const Tokenizer& tokenizer);
+                                 const Tokenizer& tokenizer, ChatOutput* output);
+
+v1::GetLoadResponse to_load_response(const Frontend& frontend);
 
 v1::Usage to_usage(const Usage& usage);
 

@@ -59,6 +59,7 @@ class GenerateReactor final : public grpc::ServerWriteReactor<v1::GenerateRespon
     LATENTD_ASSIGN_OR_RETURN(request_,
                              to_generation_request(message, frontend_.model()->default_max_tokens));
     request_.deadline = deadline_of(context_);
+    shows_prompt_ = message.output().return_prompt_token_ids();
     LATENTD_RETURN_IF_ERROR(check_request_id(message.request_id()));
     frontend_.post([self = self_, slot = std::move(slot)]() mutable {
       if (Status status = self->launch(std::move(slot)); !status.ok()) self->end(status);
@@ -78,12 +79,14 @@ class GenerateReactor final : public grpc::ServerWriteReactor<v1::GenerateRespon
 
   // On the text pool.
   Status launch(IntakeSlot slot) {
+    const bool chats = std::holds_alternative<ChatPrompt>(request_.prompts.front());
     auto prepared = prepare(request_, *frontend_.model());
     if (!prepared.ok()) {
       frontend_.metrics().count_rejected("invalid");
       return prepared.status();
     }
     request_.prompts.clear();
+    begin_choices(*prepared, chats);
     LATENTD_ASSIGN_OR_RETURN(
         const GenerationId id,
         frontend_.launch(
@@ -95,16 +98,35 @@ class GenerateReactor final : public grpc::ServerWriteReactor<v1::GenerateRespon
     return ok_status();
   }
 
+  void begin_choices(const PreparedGeneration& prepared, bool chats) {
+    for (int choice = 0; choice < prepared.num_choices(); ++choice) {
+      if (chats) {
+        outputs_.emplace_back(request_, *frontend_.model(),
+                              std::get<std::string>(prepared.request.prompts.front()));
+      }
+      if (!shows_prompt_) continue;
+      v1::GenerateResponse first;
+      first.set_index(choice);
+      const auto& tokens = prepared.inputs.front().tokens;
+      first.mutable_prompt_token_ids()->Assign(tokens.begin(), tokens.end());
+      openings_.push_back(std::move(first));
+    }
+  }
+
   // On an egress thread.
   void on_update(GenerationUpdate& update) {
     std::unique_lock lock(mutex_);
     if (ended_) return;
+    for (v1::GenerateResponse& opening : std::exchange(openings_, {})) push(std::move(opening));
     for (const ChoiceDelta& delta : update.choices) {
-      push(to_response(delta, request_, *frontend_.model()->tokenizer));
+      ChatOutput* output =
+          outputs_.empty() ? nullptr : &outputs_[static_cast<std::size_t>(delta.choice)];
+      push(to_response(delta, request_, *frontend_.model()->tokenizer, output));
     }
     if (update.done) {
       ended_ = true;
       usage_ = update.usage;
+      launched_ = true;
       final_ = update.error;
       if (final_.ok()) attach_usage();
       if (writing_) watch_reader();
@@ -209,6 +231,7 @@ class GenerateReactor final : public grpc::ServerWriteReactor<v1::GenerateRespon
       status = Status(StatusCode::kCancelled, "cancelled by the client");
     }
     add_error_metadata(context_, status, caller_);
+    if (launched_) add_cost_metadata(context_, usage_);
     log_access({"grpc", "Generate", "", request_id_, std::string(status_code_name(status.code())),
                 arrival_, status.code() == StatusCode::kOk ? &usage_ : nullptr, caller_,
                 parse_traceparent(metadata_of(context_, "traceparent"))});
@@ -225,7 +248,10 @@ class GenerateReactor final : public grpc::ServerWriteReactor<v1::GenerateRespon
   const TimePoint arrival_;
   std::string request_id_;
   Caller caller_;
-  GenerationRequest request_;  // fixed once launched
+  GenerationRequest request_;                   // fixed once launched
+  bool shows_prompt_ = false;                   // likewise
+  std::vector<ChatOutput> outputs_;             // of a chat, one a choice; an egress thread's
+  std::vector<v1::GenerateResponse> openings_;  // likewise
   std::shared_ptr<GenerateReactor> self_;
 
   grpc::Alarm stall_alarm_;
@@ -236,6 +262,7 @@ class GenerateReactor final : public grpc::ServerWriteReactor<v1::GenerateRespon
   std::optional<GenerationId> generation_;
   Usage usage_;
   Status final_;
+  bool launched_ = false;  // usage_ is known
   bool writing_ = false;
   bool cancelled_ = false;  // by gRPC: the client left or its deadline passed
   bool gave_up_ = false;    // on a reader that takes nothing

@@ -4,6 +4,7 @@
 
 #include "server/access_log.h"
 #include "server/grpc/call.h"
+#include "server/grpc/chat_convert.h"
 #include "server/grpc/convert.h"
 #include "server/grpc/generate_reactor.h"
 
@@ -29,12 +30,32 @@ class GenerationService final : public v1::Generation::CallbackService {
     if (Status status = check_model(request->model()); !status.ok()) return call.end(status);
     // The messages live until the reactor's Finish.
     frontend_.post([this, call, slot = *std::move(slot), request, response]() mutable {
-      const auto tokens =
-          frontend_.model()->tokenizer->encode(request->text(), !request->no_special_tokens());
-      response->mutable_token_ids()->Assign(tokens.begin(), tokens.end());
-      call.end(ok_status());
+      call.end(tokenize(*request, *response));
     });
     return call.reactor;
+  }
+
+  grpc::ServerUnaryReactor* Detokenize(grpc::CallbackServerContext* context,
+                                       const v1::DetokenizeRequest* request,
+                                       v1::DetokenizeResponse* response) override {
+    Unary call(*context, "Detokenize");
+    if (Status status = call.authenticate(frontend_); !status.ok()) return call.end(status);
+    auto slot = frontend_.reserve(call.caller);
+    if (!slot.ok()) return call.end(slot.status());
+    if (Status status = check_model(request->model()); !status.ok()) return call.end(status);
+    frontend_.post([this, call, slot = *std::move(slot), request, response]() mutable {
+      call.end(detokenize(*request, *response));
+    });
+    return call.reactor;
+  }
+
+  grpc::ServerUnaryReactor* GetLoad(grpc::CallbackServerContext* context,
+                                    const v1::GetLoadRequest* /*request*/,
+                                    v1::GetLoadResponse* response) override {
+    Unary call(*context, "GetLoad");
+    if (Status status = call.authenticate(frontend_); !status.ok()) return call.end(status);
+    *response = to_load_response(frontend_);
+    return call.end(ok_status());
   }
 
   grpc::ServerUnaryReactor* GetModel(grpc::CallbackServerContext* context,
@@ -90,9 +111,31 @@ class GenerationService final : public v1::Generation::CallbackService {
   };
 
   Status check_model(const std::string& name) const {
-    if (name.empty() || frontend_.model()->is_called(name)) return ok_status();
-    return Status(StatusCode::kNotFound, "the model `" + name + "` does not exist")
-        .with_field("model");
+    return check_model_name(name, *frontend_.model());
+  }
+
+  // Both on the text pool.
+  Status tokenize(const v1::TokenizeRequest& request, v1::TokenizeResponse& response) const {
+    const ServingModel& model = *frontend_.model();
+    std::string text = request.text();
+    if (request.has_chat()) {
+      LATENTD_ASSIGN_OR_RETURN(const ChatRead chat, read_chat(request.chat()));
+      LATENTD_ASSIGN_OR_RETURN(text, render_chat(chat.prompt, model));
+    }
+    const bool special = !request.has_chat() && !request.no_special_tokens();
+    const auto tokens = model.tokenizer->encode(text, special);
+    response.mutable_token_ids()->Assign(tokens.begin(), tokens.end());
+    return ok_status();
+  }
+
+  Status detokenize(const v1::DetokenizeRequest& request, v1::DetokenizeResponse& response) const {
+    const ServingModel& model = *frontend_.model();
+    for (const TokenId token : request.token_ids()) {
+      LATENTD_RETURN_IF_ERROR(check_token_id("token_ids", token, model));
+    }
+    response.set_text(model.tokenizer->decode(
+        {request.token_ids().begin(), request.token_ids().end()}, request.skip_special_tokens()));
+    return ok_status();
   }
 
   Frontend& frontend_;

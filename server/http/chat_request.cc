@@ -1,7 +1,5 @@
 #include "server/http/chat_request.h"
 
-#include <algorithm>
-#include <array>
 #include <nlohmann/json.hpp>
 
 #include "server/chat_messages.h"
@@ -16,14 +14,9 @@ constexpr RefusedField kRefused[] = {
     {"chat_template", "is not supported: the model's own is used"},
     {"audio", "is not supported: the model writes text alone"},
     {"web_search_options", "is not supported: nothing is fetched"},
-    {"prompt_logprobs", "is not supported here: use echo and logprobs of /v1/completions"},
     {"echo", "is not supported here: use /v1/completions"},
     {"best_of", "is not supported: use n"},
 };
-
-// Names of the template's context that have fields of their own.
-constexpr std::array<std::string_view, 5> kReservedNames = {
-    "messages", "tools", "documents", "add_generation_prompt", "continue_final_message"};
 
 void read_lengths(JsonFields& fields, ChatRequest& request) {
   std::optional<int> newer;
@@ -46,38 +39,10 @@ void read_logprobs(JsonFields& fields, GenerationRequest& generation) {
   if (wanted) generation.logprobs = top;
 }
 
-// True when the model may call tools.
-bool read_tool_choice(JsonFields& fields) {
-  const Json* choice = fields.find("tool_choice");
-  if (choice == nullptr) return true;
-  if (*choice == "none") return false;
-  if (*choice == "auto") return true;
-  const bool forced = *choice == "required" || choice->is_object();
-  fields.fault("tool_choice", forced ? "forced calls are not supported: use auto or none"
-                                     : "must be none or auto");
-  return false;
-}
-
 void read_modalities(JsonFields& fields) {
   const Json* modalities = fields.find("modalities");
   if (modalities == nullptr || *modalities == Json::array({"text"})) return;
   fields.fault("modalities", "must be [\"text\"]: the model writes text alone");
-}
-
-Status read_kwargs(const jinja::Value& kwargs, ChatPrompt& prompt) {
-  if (kwargs.is_undefined() || kwargs.is(jinja::Kind::kNone)) return ok_status();
-  if (!kwargs.is(jinja::Kind::kMap)) {
-    return invalid_argument("chat_template_kwargs", "must be an object");
-  }
-  for (const auto& [key, value] : kwargs.map().entries()) {
-    const std::string name(key.bytes());
-    if (std::ranges::find(kReservedNames, name) != kReservedNames.end()) {
-      return invalid_argument("chat_template_kwargs",
-                              "must not contain " + name + ": it is a field of its own");
-    }
-    prompt.more.emplace_back(name, value);
-  }
-  return ok_status();
 }
 
 // A field's name as this route's clients know it.
@@ -91,14 +56,15 @@ std::string chat_spelling(const std::string& field, const ChatRequest& request) 
 
 }  // namespace
 
-Result<ChatPrompt> read_chat_prompt(JsonFields& fields, std::string_view text) {
-  ChatPrompt prompt;
+Result<ChatInput> read_chat_input(JsonFields& fields, std::string_view text) {
+  ChatInput input;
+  ChatPrompt& prompt = input.prompt;
+  bool parallel = true;
+  fields.read("parallel_tool_calls", parallel);
   fields.read("add_generation_prompt", prompt.add_generation_prompt);
   fields.read("continue_final_message", prompt.continue_final_message);
   LATENTD_RETURN_IF_ERROR(fields.status());
-  if (prompt.add_generation_prompt && prompt.continue_final_message) {
-    return invalid_argument("continue_final_message", "needs add_generation_prompt to be false");
-  }
+  LATENTD_RETURN_IF_ERROR(check_continuation(prompt));
   const jinja::Value body = value_of_json(text);
   const auto member = [&body](std::string_view name) {
     const jinja::Value* value = body.map().find(name);
@@ -106,9 +72,12 @@ Result<ChatPrompt> read_chat_prompt(JsonFields& fields, std::string_view text) {
   };
   LATENTD_RETURN_IF_ERROR(read_messages(member("messages"), prompt));
   LATENTD_RETURN_IF_ERROR(read_tools(member("tools"), prompt));
-  LATENTD_RETURN_IF_ERROR(read_kwargs(member("chat_template_kwargs"), prompt));
+  LATENTD_RETURN_IF_ERROR(read_template_kwargs(member("chat_template_kwargs"), prompt));
   prompt.documents = member("documents");
-  return prompt;
+  LATENTD_ASSIGN_OR_RETURN(input.tool_use,
+                           read_tool_use(member("tool_choice"), prompt.tools, parallel));
+  if (input.tool_use.choice == ToolUse::Choice::kNone) prompt.tools = jinja::Value::none();
+  return input;
 }
 
 Result<ChatRequest> parse_chat(std::string_view body) {
@@ -122,15 +91,15 @@ Result<ChatRequest> parse_chat(std::string_view body) {
   read_output_fields(fields, request.output);
   read_lengths(fields, request);
   read_logprobs(fields, request.generation);
-  const bool may_call = read_tool_choice(fields);
+  read_prompt_logprobs(fields, request.output, request.generation);
   read_modalities(fields);
   read_response_format(fields, body, request.generation);
   check_refused(fields, kRefusedEverywhere);
   check_refused(fields, kRefused);
   LATENTD_RETURN_IF_ERROR(fields.status());
-  LATENTD_ASSIGN_OR_RETURN(ChatPrompt prompt, read_chat_prompt(fields, body));
-  if (!may_call) prompt.tools = jinja::Value::none();
-  request.generation.prompts.emplace_back(std::move(prompt));
+  LATENTD_ASSIGN_OR_RETURN(ChatInput input, read_chat_input(fields, body));
+  request.generation.prompts.emplace_back(std::move(input.prompt));
+  request.generation.tool_use = std::move(input.tool_use);
   return request;
 }
 

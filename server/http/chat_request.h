@@ -1,7 +1,7 @@
 // ChatRequest: the body of POST /v1/chat/completions.
 //
 // Fields as in generation_fields.h, and messages, max_completion_tokens, logprobs, top_logprobs,
-// tools, tool_choice, response_format and, from vLLM, add_generation_prompt,
+// tools, tool_choice, parallel_tool_calls, response_format and, from vLLM, add_generation_prompt,
 // continue_final_message, chat_template_kwargs and documents. Unknown fields are tolerated.
 //
 // Contract: plain values; functions are pure. parse_chat checks types and what belongs to chats
@@ -24,9 +24,14 @@ struct ChatRequest {
 // Errors: kInvalidArgument, naming the field unless the JSON itself is broken.
 Result<ChatRequest> parse_chat(std::string_view body);
 
+struct ChatInput {
+  ChatPrompt prompt;  // without its tools when none may be called
+  ToolUse tool_use;
+};
+
 // Reads messages, tools and all that decides how they are rendered: what chats and /tokenize share.
 // `text` is the JSON of the object behind `fields`.
-Result<ChatPrompt> read_chat_prompt(JsonFields& fields, std::string_view text);
+Result<ChatInput> read_chat_input(JsonFields& fields, std::string_view text);
 
 // As prepare, with the fields of its errors as this route's clients know them.
 Result<PreparedGeneration> prepare_chat(const ChatRequest& request, const ServingModel& model);

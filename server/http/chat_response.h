@@ -2,7 +2,9 @@
 // chat.completion.chunk events.
 //
 // A choice's first event has the role and no content, its last an empty delta and the
-// finish_reason. Of models that think aloud, thoughts are `reasoning_content`.
+// finish_reason. Of models that think aloud, thoughts are `reasoning_content`; calls of tools are
+// `tool_calls`, in a stream each with its index, its id and name first and then its arguments as
+// they come.
 //
 // Contract: one request, one thread. `model` outlives it.
 #pragma once
@@ -12,9 +14,9 @@
 #include <string>
 #include <vector>
 
+#include "server/chat_output.h"
 #include "server/http/chat_request.h"
 #include "server/http/response.h"
-#include "server/text/thought_splitter.h"
 
 namespace latentd {
 
@@ -30,11 +32,13 @@ class ChatResponse final : public Response {
 
  private:
   struct Choice {
-    std::optional<ThoughtSplitter> splitter;  // of models that think aloud
-    bool begun = false;                       // its role was sent
-    std::string thoughts;                     // not sent yet, like all below
-    std::string answer;
+    explicit Choice(ChatOutput output_in) : output(std::move(output_in)) {}
+
+    ChatOutput output;
+    bool begun = false;       // its role was sent
+    ChatOutput::Parts parts;  // not sent yet, like all below
     std::vector<TokenPiece> tokens;
+    std::vector<TokenPiece> prompt_tokens;
     std::optional<Finish> finish;
   };
 
@@ -49,6 +53,7 @@ class ChatResponse final : public Response {
   const std::string id_;
   const OutputFields output_;
   const bool logprobs_;
+  const bool prompt_logprobs_;
   const std::int64_t created_;
   std::vector<TokenId> prompt_tokens_;  // when they are to be returned
   std::vector<Choice> choices_;

@@ -1,5 +1,6 @@
 #include "server/http/completion_request.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "server/http/json_fields.h"
@@ -50,15 +51,28 @@ Status read_prompts(const JsonFields& fields, std::vector<Prompt>& prompts) {
   return ok_status();
 }
 
-Status check_unsupported(const JsonFields& fields, int n) {
+Status check_unsupported(const JsonFields& fields) {
   if (const Json* suffix = fields.find("suffix");
       suffix != nullptr && !(suffix->is_string() && suffix->empty())) {
     return invalid_argument("suffix", "is not supported: the model does not fill in the middle");
   }
-  if (const Json* best_of = fields.find("best_of"); best_of != nullptr && as_int(*best_of) != n) {
-    return invalid_argument("best_of", "is not supported: use n");
-  }
   return ok_status();
+}
+
+// More choices are made than shown. To choose among them, their logprobs are needed.
+void read_best_of(JsonFields& fields, CompletionRequest& request) {
+  GenerationRequest& generation = request.generation;
+  request.n = generation.n;
+  std::optional<int> best_of;
+  fields.read("best_of", best_of);
+  if (!best_of || *best_of == request.n) return;
+  if (*best_of < request.n) {
+    return fields.fault("best_of", "must be at least n (" + std::to_string(request.n) + "), got " +
+                                       std::to_string(*best_of));
+  }
+  if (request.output.stream) return fields.fault("best_of", "cannot be streamed when above n");
+  generation.n = *best_of;
+  generation.logprobs = std::max(generation.logprobs, 0);
 }
 
 void read_logprobs(JsonFields& fields, GenerationRequest& generation) {
@@ -85,13 +99,18 @@ Result<CompletionRequest> parse_completion(std::string_view body) {
   read_generation_fields(fields, generation);
   read_output_fields(fields, request.output);
   read_logprobs(fields, generation);
+  request.logprobs = generation.logprobs >= 0;
+  read_best_of(fields, request);
+  read_prompt_logprobs(fields, request.output, generation);
   read_response_format(fields, body, generation);
   fields.read("echo", request.echo);
   check_refused(fields, kRefusedEverywhere);
   LATENTD_RETURN_IF_ERROR(fields.status());
-  LATENTD_RETURN_IF_ERROR(check_unsupported(fields, generation.n));
+  LATENTD_RETURN_IF_ERROR(check_unsupported(fields));
   LATENTD_RETURN_IF_ERROR(read_prompts(fields, generation.prompts));
-  generation.prompt_logprobs = request.echo && generation.logprobs >= 0;
+  if (request.echo && request.logprobs) {
+    generation.prompt_logprobs = std::max(generation.prompt_logprobs, generation.logprobs);
+  }
   return request;
 }
 

@@ -70,7 +70,11 @@ CompletionResponse::CompletionResponse(const CompletionRequest& request,
       continuous_usage_(request.output.continuous_usage),
       echo_(request.echo),
       return_token_ids_(request.output.return_token_ids),
-      logprobs_(prepared.request.logprobs >= 0),
+      logprobs_(request.logprobs),
+      prompt_logprobs_(prepared.request.prompt_logprobs >= 0 &&
+                       !(request.echo && request.logprobs)),
+      cost_(request.output.cost),
+      shown_(request.n),
       skip_special_tokens_(prepared.request.skip_special_tokens),
       created_(unix_seconds_now()) {
   for (std::size_t i = 0; i < prepared.inputs.size(); ++i) {
@@ -152,6 +156,9 @@ CompletionResponse::Chunk CompletionResponse::render(Choice& choice) const {
     json["prompt_token_ids"] = nullptr;
     if (!choice.begun) json["prompt_token_ids"] = prompt.tokens;
   }
+  if (prompt_logprobs_) {
+    json["prompt_logprobs"] = prompt_logprobs_json(*model_.tokenizer, delta.prompt_tokens);
+  }
   choice.begun = true;
   ChoiceDelta fresh;
   fresh.choice = delta.choice;
@@ -175,13 +182,13 @@ void CompletionResponse::append_events(const GenerationUpdate& update, std::stri
     if (!is_due(choice)) continue;
     OrderedJson json = event(OrderedJson::array({std::move(render(choice).json)}));
     if (include_usage_) json["usage"] = nullptr;
-    if (continuous_usage_) json["usage"] = usage_json(update.usage);
+    if (continuous_usage_) json["usage"] = usage_json(update.usage, cost_);
     append_sse(out, dump(json));
   }
   if (!update.done) return;
   if (include_usage_) {
     OrderedJson json = event(OrderedJson::array());
-    json["usage"] = usage_json(update.usage);
+    json["usage"] = usage_json(update.usage, cost_);
     append_sse(out, dump(json));
   }
   out += kSseDone;
@@ -192,7 +199,31 @@ void CompletionResponse::collect(GenerationUpdate update) {
   usage_ = update.usage;
 }
 
+// Of each prompt's choices, those with the highest logprob as a whole, the best first.
+void CompletionResponse::keep_best() {
+  const std::size_t made = choices_.size() / prompts_.size();
+  const auto shown = static_cast<std::size_t>(shown_);
+  if (made == shown) return;
+  const auto logprob = [](const Choice& choice) {
+    double sum = 0.0;
+    for (const TokenPiece& piece : choice.pending.tokens) sum += clamp_logprob(piece.token.logprob);
+    return sum;
+  };
+  std::vector<Choice> best;
+  for (std::size_t first = 0; first < choices_.size(); first += made) {
+    const auto begin = choices_.begin() + static_cast<std::ptrdiff_t>(first);
+    const auto end = begin + static_cast<std::ptrdiff_t>(made);
+    std::stable_sort(begin, end,
+                     [&](const Choice& a, const Choice& b) { return logprob(a) > logprob(b); });
+    std::move(begin, begin + shown_, std::back_inserter(best));
+  }
+  choices_ = std::move(best);
+  for (std::size_t i = 0; i < choices_.size(); ++i)
+    choices_[i].pending.choice = static_cast<int>(i);
+}
+
 std::string CompletionResponse::body() {
+  keep_best();
   OrderedJson json;
   json["id"] = id_;
   json["object"] = "text_completion";
@@ -201,7 +232,7 @@ std::string CompletionResponse::body() {
   OrderedJson choices = OrderedJson::array();
   for (Choice& choice : choices_) choices.push_back(std::move(render(choice).json));
   json["choices"] = std::move(choices);
-  json["usage"] = usage_json(usage_);
+  json["usage"] = usage_json(usage_, cost_);
   return dump(json);
 }
 

@@ -43,6 +43,7 @@ class CompletionResponse final : public Response {
 
   void add_prompt(const Prompt& prompt, const std::vector<TokenId>& tokens);
   void merge(ChoiceDelta delta);
+  void keep_best();
   bool is_due(const Choice& choice) const;
   Chunk render(Choice& choice) const;
 
@@ -54,6 +55,9 @@ class CompletionResponse final : public Response {
   const bool echo_;
   const bool return_token_ids_;
   const bool logprobs_;
+  const bool prompt_logprobs_;  // vLLM's, beside the legacy ones
+  const bool cost_;
+  const int shown_;  // choices of each prompt
   const bool skip_special_tokens_;
   const std::int64_t created_;
   std::vector<PromptText> prompts_;

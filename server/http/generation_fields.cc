@@ -87,6 +87,7 @@ void read_generation_fields(JsonFields& fields, GenerationRequest& generation) {
     fields.read("allowed_token_ids", generation.allowed_token_ids.emplace());
   }
   fields.read("cache_salt", generation.cache_salt);
+  fields.read("bad_words", generation.bad_words);
   fields.read("priority", generation.priority);
 }
 
@@ -94,6 +95,21 @@ void read_output_fields(JsonFields& fields, OutputFields& output) {
   fields.read("stream", output.stream);
   read_stream_options(fields, output);
   fields.read("return_token_ids", output.return_token_ids);
+  fields.read("cost_report", output.cost);
+}
+
+void read_prompt_logprobs(JsonFields& fields, const OutputFields& output,
+                          GenerationRequest& generation) {
+  constexpr const char* kName = "prompt_logprobs";
+  std::optional<int> wanted;
+  fields.read(kName, wanted);
+  if (!wanted) return;
+  if (*wanted < 0) {
+    return fields.fault(kName, "must be between 0 and " + std::to_string(kMaxLogprobs) + ", got " +
+                                   std::to_string(*wanted));
+  }
+  if (output.stream) return fields.fault(kName, "cannot be streamed");
+  generation.prompt_logprobs = *wanted;
 }
 
 void read_response_format(JsonFields& fields, std::string_view text,

@@ -2,7 +2,8 @@
 //
 // As in OpenAI's API, and those that vLLM adds: top_k, min_p, repetition_penalty, stop_token_ids,
 // min_tokens, ignore_eos, include_stop_str_in_output, skip_special_tokens, allowed_token_ids,
-// add_special_tokens, return_token_ids, priority, cache_salt.
+// bad_words, prompt_logprobs, add_special_tokens, return_token_ids, priority, cache_salt; and our
+// own: cost_report.
 //
 // Contract: plain values; what is wrong becomes the fault of `fields`. Types are checked here, the
 // rest by validate.
@@ -22,6 +23,7 @@ struct OutputFields {
   bool include_usage = false;     // stream_options: usage after the last choice
   bool continuous_usage = false;  // stream_options: usage in every event
   bool return_token_ids = false;
+  bool cost = false;  // cost_report: what it has cost, in usage
 };
 
 // All but prompts, lengths by default and logprobs.
@@ -32,6 +34,10 @@ void read_output_fields(JsonFields& fields, OutputFields& output);
 // response_format: text, json_object (llama.cpp's `schema` in it too) or json_schema. `text` is the
 // JSON of the object behind `fields`: a schema's properties keep their order.
 void read_response_format(JsonFields& fields, std::string_view text, GenerationRequest& generation);
+
+// As vLLM's: of whole answers alone. REQUIRES: read_output_fields came first.
+void read_prompt_logprobs(JsonFields& fields, const OutputFields& output,
+                          GenerationRequest& generation);
 
 // A field that would change the answer and is not implemented: better refused than ignored.
 struct RefusedField {
@@ -46,7 +52,6 @@ void check_refused(JsonFields& fields, std::span<const RefusedField> refused);
 // What no route does.
 inline constexpr RefusedField kRefusedEverywhere[] = {
     {"use_beam_search", "is not supported"},
-    {"bad_words", "is not supported: use logit_bias"},
     {"logits_processors", "is not supported: no code of a client's is run"},
     {"truncate_prompt_tokens", "is not supported: send what fits into the context"},
     {"guided_json", "is not supported: use response_format"},

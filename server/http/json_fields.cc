@@ -98,6 +98,16 @@ void JsonFields::read(const char* name, std::vector<TokenId>& target) {
   }
 }
 
+void JsonFields::read(const char* name, std::vector<std::string>& target) {
+  const Json* value = find(name);
+  if (value == nullptr) return;
+  if (!value->is_array()) return fault(name, "must be a list of strings");
+  for (const Json& item : *value) {
+    if (!item.is_string()) return fault(name, "must be a list of strings");
+    target.push_back(item.get_ref<const std::string&>());
+  }
+}
+
 void JsonFields::read_seed(const char* name, std::optional<std::uint64_t>& target) {
   const Json* value = find(name);
   if (value == nullptr) return;

@@ -34,6 +34,7 @@ class JsonFields final {
   void read(const char* name, std::optional<int>& target);
   void read(const char* name, std::optional<double>& target);
   void read(const char* name, std::vector<TokenId>& target);
+  void read(const char* name, std::vector<std::string>& target);
   // Any 64-bit integer; negative ones as their two's complement.
   void read_seed(const char* name, std::optional<std::uint64_t>& target);
 

@@ -35,11 +35,11 @@ float clamp_logprob(float value) {
   return std::isfinite(value) ? std::max(value, -9999.0F) : -9999.0F;
 }
 
-OrderedJson finish_reason_json(const std::optional<Finish>& finish) {
+OrderedJson finish_reason_json(const std::optional<Finish>& finish, bool has_calls) {
   if (!finish) return nullptr;
   switch (finish->kind) {
     case FinishKind::kStop:
-      return "stop";
+      return has_calls ? "tool_calls" : "stop";
     case FinishKind::kLength:
       return "length";
     case FinishKind::kCancelled:
@@ -55,13 +55,40 @@ OrderedJson stop_reason_json(const std::optional<Finish>& finish) {
   return nullptr;
 }
 
-OrderedJson usage_json(const Usage& usage) {
+OrderedJson usage_json(const Usage& usage, bool with_cost) {
   OrderedJson json;
   json["prompt_tokens"] = usage.prompt_tokens;
   json["completion_tokens"] = usage.completion_tokens;
   json["total_tokens"] = usage.prompt_tokens + usage.completion_tokens;
   json["prompt_tokens_details"] = {{"cached_tokens", usage.cached_tokens}};
+  if (!with_cost) return json;
+  OrderedJson& cost = json["cost"];
+  cost["queue_ms"] = usage.cost.queue_seconds * 1e3;
+  cost["ttft_ms"] = usage.cost.first_token_seconds * 1e3;
+  cost["prefill_ms"] = usage.cost.prefill_seconds * 1e3;
+  cost["decode_ms"] = usage.cost.decode_seconds * 1e3;
+  cost["cached_tokens"] = usage.cached_tokens;
+  cost["steps"] = usage.cost.steps;
+  cost["kv_byte_seconds"] = usage.cost.kv_byte_seconds;
   return json;
+}
+
+OrderedJson prompt_logprobs_json(const Tokenizer& tokenizer,
+                                 const std::vector<TokenPiece>& pieces) {
+  OrderedJson list = OrderedJson::array({nullptr});
+  for (const TokenPiece& piece : pieces) {
+    OrderedJson entry = OrderedJson::object();
+    const auto add = [&](const TokenLogprob& token, OrderedJson rank) {
+      OrderedJson& one = entry[std::to_string(token.token)];
+      one["logprob"] = clamp_logprob(token.logprob);
+      one["rank"] = std::move(rank);
+      one["decoded_token"] = token_string(tokenizer, token.token);
+    };
+    add(piece.token, nullptr);
+    for (std::size_t i = 0; i < piece.top.size(); ++i) add(piece.top[i], i + 1);
+    list.push_back(std::move(entry));
+  }
+  return list;
 }
 
 OrderedJson ids_json(const std::vector<TokenPiece>& pieces) {

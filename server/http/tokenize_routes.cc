@@ -31,8 +31,8 @@ Result<Text> read_text(JsonFields& fields, std::string_view body, const ServingM
   Text out;
   if (fields.find("messages") != nullptr) {
     fields.read("add_special_tokens", out.add_special_tokens);
-    LATENTD_ASSIGN_OR_RETURN(const ChatPrompt chat, read_chat_prompt(fields, body));
-    LATENTD_ASSIGN_OR_RETURN(out.text, render_chat(chat, model));
+    LATENTD_ASSIGN_OR_RETURN(const ChatInput chat, read_chat_input(fields, body));
+    LATENTD_ASSIGN_OR_RETURN(out.text, render_chat(chat.prompt, model));
     return out;
   }
   if (fields.find("content") != nullptr) {

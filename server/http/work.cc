@@ -10,7 +10,14 @@ namespace {
 Result<Work> read_completion(std::string_view body, const ServingModel& model,
                              const std::string& request_id) {
   LATENTD_ASSIGN_OR_RETURN(CompletionRequest request, parse_completion(body));
-  LATENTD_ASSIGN_OR_RETURN(auto prepared, prepare(std::move(request.generation), model));
+  const bool chooses = request.n != request.generation.n;
+  auto tried = prepare(std::move(request.generation), model);
+  if (!tried.ok()) {
+    const Status& status = tried.status();
+    const bool renamed = chooses && status.field() == "n";
+    return Status(status.code(), status.message()).with_field(renamed ? "best_of" : status.field());
+  }
+  PreparedGeneration prepared = *std::move(tried);
   auto response =
       std::make_unique<CompletionResponse>(request, prepared, model, "cmpl-" + request_id);
   return Work(GenerationWork{std::move(prepared), std::move(response)});

@@ -6,6 +6,8 @@
 #pragma once
 
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "base/ids.h"
 #include "server/text/tokenizer.h"
@@ -14,8 +16,9 @@ namespace latentd {
 
 class Detokenizer final {
  public:
-  Detokenizer(const Tokenizer& tokenizer, bool skip_special_tokens)
-      : tokenizer_(tokenizer), skip_special_tokens_(skip_special_tokens) {}
+  // `kept`: special tokens that are not skipped.
+  Detokenizer(const Tokenizer& tokenizer, bool skip_special_tokens, std::vector<TokenId> kept = {})
+      : tokenizer_(tokenizer), skip_special_tokens_(skip_special_tokens), kept_(std::move(kept)) {}
 
   // The text that `token` completes: perhaps none. Bytes that can no longer become a character are
   // U+FFFD, one for each maximal invalid part.
@@ -27,6 +30,7 @@ class Detokenizer final {
  private:
   const Tokenizer& tokenizer_;
   bool skip_special_tokens_;
+  std::vector<TokenId> kept_;
   std::string pending_;  // the bytes of a character that is not complete yet
 };
 

@@ -3,23 +3,16 @@
 #include <algorithm>
 #include <utility>
 
+#include "server/text/marks.h"
+
 namespace latentd {
 namespace {
 
 constexpr std::string_view kOpen = "<think>";
 constexpr std::string_view kClose = "</think>";
-constexpr std::string_view kSpace = " \t\r\n";
 
 std::string_view without_trailing_space(std::string_view text) {
-  return text.substr(0, text.find_last_not_of(kSpace) + 1);
-}
-
-// Bytes at the end of `text` that may become `mark`.
-std::size_t begun_mark(std::string_view text, std::string_view mark) {
-  for (std::size_t size = std::min(text.size(), mark.size() - 1); size > 0; --size) {
-    if (mark.starts_with(text.substr(text.size() - size))) return size;
-  }
-  return 0;
+  return text.substr(0, text.find_last_not_of(kWhiteSpace) + 1);
 }
 
 }  // namespace
@@ -34,7 +27,7 @@ ThoughtSplitter::Parts ThoughtSplitter::push(std::string_view text) {
   Parts parts;
   held_ += text;
   if (state_ == State::kUndecided) {
-    const std::size_t first = std::min(held_.find_first_not_of(kSpace), held_.size());
+    const std::size_t first = std::min(held_.find_first_not_of(kWhiteSpace), held_.size());
     const std::string_view rest = std::string_view(held_).substr(first);
     if (kOpen.starts_with(rest) && rest.size() < kOpen.size()) return parts;
     if (rest.starts_with(kOpen)) {

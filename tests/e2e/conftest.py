@@ -213,3 +213,44 @@ def proto(tmp_path_factory: pytest.TempPathFactory):
 def stub(server: Server, proto) -> Iterator:
     with server.channel() as channel:
         yield proto.stubs.GenerationStub(channel)
+
+
+# What makes a tiny model say one token after another, none twice: see scripted_model.
+NEVER_TWICE = {"temperature": 0, "presence_penalty": 2, "extra_body": {"repetition_penalty": 10}}
+
+
+@pytest.fixture(scope="session")
+def scripted_model(server: Server, model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Models that say what they are told, piece by piece, when asked with NEVER_TWICE.
+
+    Greedy and held from repeating itself, the tiny model goes on from a prompt with the same tokens every time,
+    each another one. The tokenizer of a scripted model gives those tokens the wanted pieces; the token after the
+    last ends the text. Its chat template is always the same prompt; `template` adds to its source.
+    """
+    prompt = "ab"
+    answer = server.client().completions.create(
+        model="tiny", prompt=prompt, max_tokens=40, **NEVER_TWICE | {
+            "extra_body": {"repetition_penalty": 10, "return_token_ids": True, "ignore_eos": True}
+        },
+    )
+    said = answer.choices[0].token_ids
+    assert len(set(said)) == len(said) and not set(said) & set(prompt.encode())
+
+    def make(pieces: list[str], template: str = "") -> Path:
+        assert len(set(pieces)) == len(pieces) < len(said)
+        path = tmp_path_factory.mktemp("scripted") / "scripted"
+        shutil.copytree(model_dir, path)
+        config = json.loads((path / "config.json").read_text())
+        config["eos_token_id"] = said[len(pieces)]
+        (path / "config.json").write_text(json.dumps(config))
+        tokenizer = json.loads((path / "tokenizer.json").read_text())
+        spelling = {byte: char for char, byte in byte_alphabet().items()}
+        vocab = {char: byte for char, byte in byte_alphabet().items() if byte not in said}
+        for token, piece in zip(said, pieces, strict=False):
+            vocab["".join(spelling[byte] for byte in piece.encode())] = token
+        tokenizer["model"]["vocab"] = vocab
+        (path / "tokenizer.json").write_text(json.dumps(tokenizer))
+        (path / "chat_template.jinja").write_text("{# " + template + " #}" + prompt)
+        return path
+
+    return make

@@ -172,3 +172,62 @@ def test_a_stopped_reader_does_not_stop_others(stub, messages):
     assert fast[-1].usage.completion_tokens == 4
     slow.cancel()
     eventually(lambda: not slow.is_active())
+
+
+def test_detokenize_is_the_other_way(stub, messages):
+    assert stub.Detokenize(messages.DetokenizeRequest(token_ids=[97, 98, 0xC3, 0xA9])).text == "abé"
+    with pytest.raises(grpc.RpcError) as error:
+        stub.Detokenize(messages.DetokenizeRequest(token_ids=[97, 256]))
+    assert dict(error.value.trailing_metadata())["latentd-field"] == "token_ids"
+
+
+def test_get_load_counts_what_runs(stub, messages):
+    idle = stub.GetLoad(messages.GetLoadRequest())
+    assert idle.state == "ready" and idle.max_running > 0 and idle.max_in_house >= 1024
+    assert idle.kv_tokens_total >= 8 * CONTEXT
+    call = stub.Generate(long_request(messages))
+    next(iter(call))
+    busy = eventually(lambda: (load := stub.GetLoad(messages.GetLoadRequest())).running == 1 and load)
+    assert busy.in_house == 1 and busy.kv_tokens_used > 0 and 0 < busy.kv_usage <= 1
+    assert busy.kv_tokens_used + busy.kv_tokens_promised >= CONTEXT - 16
+    call.cancel()
+    eventually(lambda: stub.GetLoad(messages.GetLoadRequest()).in_house == 0)
+
+
+def test_trailing_metadata_says_what_a_call_has_cost(stub, messages):
+    stopping = messages.StoppingParams(max_tokens=9, ignore_eos=True)
+    call = stub.Generate(messages.GenerateRequest(text="what it costs " * 40, stopping=stopping), timeout=20)
+    assert list(call)[-1].usage.completion_tokens == 9
+    cost = {key.removeprefix("latentd-"): float(value) for key, value in call.trailing_metadata()
+            if key.startswith("latentd-")}
+    assert set(cost) == {"queue-ms", "ttft-ms", "prefill-ms", "decode-ms", "cached-tokens", "steps", "kv-byte-seconds"}
+    assert cost["steps"] >= 9 and 0 < cost["prefill-ms"] <= cost["ttft-ms"] and cost["decode-ms"] > 0
+    bytes_a_token = stub.GetModel(messages.GetModelRequest()).kv_bytes_per_token
+    seconds = (cost["prefill-ms"] + cost["decode-ms"]) / 1e3
+    assert 560 * bytes_a_token * seconds * 0.9 < cost["kv-byte-seconds"] < 640 * bytes_a_token * seconds * 1.1
+
+
+def test_a_format_words_and_tokens_hold_the_text(stub, messages):
+    def text(**fields):
+        request = messages.GenerateRequest(text="x", **fields)
+        return "".join(answer.text for answer in stub.Generate(request, timeout=20))
+
+    short = messages.StoppingParams(max_tokens=60)
+    schema = messages.OutputFormat(json_schema='{"enum": ["one", "two"]}')
+    assert text(format=schema, stopping=short) in ('"one"', '"two"')
+    only = messages.SamplingParams(allowed_token_ids=[97, 98], bad_words=["a"])
+    assert set(text(sampling=only, stopping=short)) == {"b"}
+    pairs = messages.SamplingParams(allowed_token_ids=[97, 98, 99], bad_words=["ab"], seed=3, temperature=2)
+    written = text(sampling=pairs, stopping=short)
+    assert "ab" not in written and "ac" in written and "cb" in written
+
+
+def test_the_prompts_tokens_come_first_when_asked_for(stub, messages):
+    request = messages.GenerateRequest(
+        text="ab", stopping=messages.StoppingParams(max_tokens=2, ignore_eos=True),
+        output=messages.OutputParams(n=2, return_prompt_token_ids=True),
+    )
+    first = {}
+    for answer in stub.Generate(request, timeout=20):
+        first.setdefault(answer.index, list(answer.prompt_token_ids))
+    assert first == {0: [97, 98], 1: [97, 98]}

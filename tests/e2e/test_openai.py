@@ -154,7 +154,7 @@ def test_models_are_listed_and_found_by_names_with_slashes(client, server):
         ("stop", {"stop": ["x"] * 17}),
         ("logit_bias", {"logit_bias": {"256": 1}}),
         ("logprobs", {"logprobs": 21}),
-        ("best_of", {"best_of": 4}),
+        ("best_of", {"best_of": 200}),
         ("suffix", {"suffix": "end"}),
         ("top_k", {"extra_body": {"top_k": -5}}),
     ],
@@ -177,3 +177,55 @@ def test_an_unknown_model_is_not_found(client):
     with pytest.raises(openai.NotFoundError) as error:
         client.completions.create(model="gpt-9", prompt="x")
     assert error.value.code == "model_not_found" and error.value.param == "model"
+
+
+def test_best_of_shows_the_most_likely(client):
+    arguments = {"model": "tiny", "prompt": ["ab", "cd"], "max_tokens": 6, "temperature": 1.2, "seed": 11}
+    arguments["extra_body"] = {"ignore_eos": True}
+    every = client.completions.create(**arguments, n=5, logprobs=0).choices
+    for first, prompt in ((0, "ab"), (5, "cd")):
+        group = sorted(every[first : first + 5], key=lambda choice: -sum(choice.logprobs.token_logprobs))
+        best = client.completions.create(**arguments | {"prompt": prompt}, n=2, best_of=5)
+        assert [choice.text for choice in best.choices] == [choice.text for choice in group[:2]]
+        assert [choice.index for choice in best.choices] == [0, 1]
+        assert best.choices[0].logprobs is None and best.usage.completion_tokens == 30
+    with pytest.raises(openai.BadRequestError) as error:
+        client.completions.create(model="tiny", prompt="x", best_of=3, stream=True)
+    assert error.value.param == "best_of"
+
+
+def test_prompt_logprobs_are_those_of_echo(client):
+    arguments = {"model": "tiny", "prompt": "abcd", "max_tokens": 1}
+    echoed = client.completions.create(**arguments, echo=True, logprobs=2).choices[0].logprobs
+    shown = client.completions.create(**arguments, extra_body={"prompt_logprobs": 2}).choices[0].prompt_logprobs
+    assert shown[0] is None and len(shown) == 4
+    for byte, entry, logprob in zip(b"bcd", shown[1:], echoed.token_logprobs[1:4], strict=True):
+        assert entry[str(byte)]["logprob"] == pytest.approx(logprob, abs=1e-6)
+        assert entry[str(byte)]["decoded_token"] == chr(byte)
+        assert sorted(one["rank"] for one in entry.values() if one["rank"]) == [1, 2]
+
+
+def test_a_report_says_what_a_request_has_cost(client):
+    def usage(**fields):
+        return client.completions.create(
+            model="tiny", prompt="x" * 64, max_tokens=5, extra_body={"ignore_eos": True, **fields}
+        ).usage.model_dump()
+
+    assert "cost" not in usage()
+    cost = usage(cost_report=True)["cost"]
+    assert set(cost) == {
+        "queue_ms", "ttft_ms", "prefill_ms", "decode_ms", "cached_tokens", "steps", "kv_byte_seconds"
+    }  # fmt: skip
+    assert cost["steps"] >= 5 and cost["kv_byte_seconds"] > 0 and 0 < cost["ttft_ms"]
+    streamed = client.completions.create(
+        model="tiny", prompt="x", max_tokens=3, stream=True, stream_options={"include_usage": True},
+        extra_body={"cost_report": True, "ignore_eos": True},
+    )
+    assert list(streamed)[-1].usage.model_dump()["cost"]["steps"] >= 3
+
+
+def test_bad_words_are_not_written(client):
+    arguments = {"model": "tiny", "prompt": "x", "max_tokens": 60, "seed": 4, "temperature": 2}
+    held = {"allowed_token_ids": [97, 98, 99, 100], "bad_words": ["ab", "d"]}
+    text = client.completions.create(**arguments, extra_body=held).choices[0].text
+    assert set(text) == {"a", "b", "c"} and "ab" not in text

@@ -257,5 +257,53 @@ TEST_F(GenerationTest, HoldsItsPlaceInTheHouseUntilItIsGone) {
   EXPECT_EQ(intake_.taken(), 0);
 }
 
+TEST_F(GenerationTest, CountsWhatItHasCost) {
+  model_->info.kv_bytes_per_token = 10;
+  start(request_of("abcdefghijklmno"));  // 15 tokens
+  const auto at = [this](int ms, Event event, int steps) {
+    event.time = now_ + std::chrono::milliseconds(ms);
+    event.steps = steps;
+    generation_->on_event(0, event, event.time, cancels_);
+    generation_->flush();
+  };
+  Event started;
+  started.cached_tokens = 4;
+  at(100, started, 0);
+  Event token;
+  token.kind = Event::Kind::kToken;
+  token.token = {'x', -0.5F};
+  at(300, token, 2);
+  at(400, token, 3);
+  at(500, token, 4);
+  Event finished;
+  finished.kind = Event::Kind::kFinished;
+  finished.reason = FinishReason::kLength;
+  at(1500, finished, 5);
+  const Usage& usage = updates_.back().usage;
+  EXPECT_NEAR(usage.cost.queue_seconds, 0.1, 1e-6);
+  EXPECT_NEAR(usage.cost.first_token_seconds, 0.3, 1e-6);
+  EXPECT_NEAR(usage.cost.prefill_seconds, 0.2, 1e-6);
+  EXPECT_NEAR(usage.cost.decode_seconds, 1.2, 1e-6);
+  EXPECT_EQ(usage.cost.steps, 5);
+  EXPECT_EQ(usage.cached_tokens, 4);
+  EXPECT_NEAR(usage.cost.kv_byte_seconds, 10 * (15 * 1.4 + 1.2 + 1.1 + 1.0), 1e-6);
+}
+
+TEST_F(GenerationTest, ShowsAsManyLogprobsAsWereAskedForOfEach) {
+  GenerationRequest request = request_of("ab");
+  request.logprobs = 1;
+  request.prompt_logprobs = 2;
+  start(std::move(request));
+  Event event;
+  event.token = {'x', -0.5F};
+  event.top = {{'x', -0.5F}, {'y', -1.0F}, {'z', -2.0F}};
+  event.kind = Event::Kind::kPromptLogprob;
+  send(event);
+  EXPECT_THAT(updates_.back().choices.at(0).prompt_tokens.at(0).top, SizeIs(2));
+  event.kind = Event::Kind::kToken;
+  send(event);
+  EXPECT_THAT(updates_.back().choices.at(0).tokens.at(0).top, SizeIs(1));
+}
+
 }  // namespace
 }  // namespace latentd

@@ -72,7 +72,7 @@ TEST(Convert, WritesWhatIsNewOfAChoice) {
   request.logprobs = 1;
   ChoiceDelta delta{2, "h", {{{'h', -0.5F}, {{'h', -0.5F}}, 0}}, {}, {}};
   delta.finish = Finish{FinishKind::kStop, "", testing::kEos};
-  const auto message = to_response(delta, request, *model->tokenizer);
+  const auto message = to_response(delta, request, *model->tokenizer, nullptr);
   EXPECT_EQ(message.index(), 2);
   EXPECT_EQ(message.text(), "h");
   EXPECT_THAT(message.token_ids(), ElementsAre('h'));
@@ -84,7 +84,7 @@ TEST(Convert, WritesWhatIsNewOfAChoice) {
 
   delta.finish.reset();
   request.logprobs = -1;
-  const auto bare = to_response(delta, request, *model->tokenizer);
+  const auto bare = to_response(delta, request, *model->tokenizer, nullptr);
   EXPECT_THAT(bare.logprobs(), SizeIs(0));
   EXPECT_EQ(bare.finish_reason(), v1::FINISH_REASON_UNSPECIFIED);
   EXPECT_FALSE(bare.has_stop_token_id());
@@ -98,6 +98,61 @@ TEST(Convert, ErrorsOpenWithTheirField) {
   EXPECT_EQ(to_grpc_status(Status(StatusCode::kOutOfRange, "long")).error_code(),
             grpc::StatusCode::INVALID_ARGUMENT);
   EXPECT_TRUE(to_grpc_status(ok_status()).ok());
+}
+
+TEST(Convert, ReadsAConversationLikeHttpDoes) {
+  v1::GenerateRequest message;
+  v1::Chat& chat = *message.mutable_chat();
+  chat.add_messages()->set_role("user");
+  chat.mutable_messages(0)->set_content("hi");
+  v1::ChatMessage& answer = *chat.add_messages();
+  answer.set_role("assistant");
+  answer.add_tool_calls()->set_name("f");
+  answer.mutable_tool_calls(0)->set_arguments(R"({"a": 1})");
+  chat.add_tools()->set_name("f");
+  chat.mutable_tools(0)->set_parameters_json(R"({"properties": {"a": {"type": "string"}}})");
+  chat.mutable_tool_choice()->set_mode(v1::ToolChoice::MODE_NAMED);
+  chat.mutable_tool_choice()->set_name("f");
+  chat.set_template_kwargs_json(R"({"thinking": true})");
+  message.mutable_sampling()->add_bad_words("x");
+  message.mutable_format();
+
+  const auto request = to_generation_request(message, 100);
+  ASSERT_TRUE(request.ok()) << request.status().to_string();
+  const auto& prompt = std::get<ChatPrompt>(request->prompts.at(0));
+  EXPECT_EQ(prompt.messages.sequence()->items.size(), 2U);
+  EXPECT_EQ(prompt.tools.sequence()->items.size(), 1U);
+  EXPECT_EQ(prompt.more.at(0).first, "thinking");
+  EXPECT_EQ(request->tool_use.choice, ToolUse::Choice::kForced);
+  EXPECT_EQ(request->tool_use.name, "f");
+  EXPECT_THAT(request->tool_use.tools.at(0).signature.string_parameters, ElementsAre("a"));
+  EXPECT_THAT(request->bad_words, ElementsAre("x"));
+
+  chat.mutable_messages(1)->set_role("boss");
+  EXPECT_EQ(to_generation_request(message, 100).status().field(), "messages[1].role");
+  chat.mutable_messages(1)->set_role("assistant");
+  chat.mutable_tools(0)->set_parameters_json("{");
+  EXPECT_EQ(to_generation_request(message, 100).status().field(), "tools[0].function.parameters");
+}
+
+TEST(Convert, TellsThoughtsTextAndCallsApart) {
+  const auto model = testing::make_chat_model();
+  model->chat =
+      testing::load_chat_format(R"({"chat_template": "<tool_call> arguments </think>"})").value();
+  GenerationRequest request;
+  request.tool_use.choice = ToolUse::Choice::kAuto;
+  request.tool_use.tools = {{{"f", {}}, ""}};
+  ChatOutput output(request, *model, "");
+  ChoiceDelta delta;
+  delta.text = "<think>hm</think>ok <tool_call>{\"name\": \"f\"}</tool_call>";
+  delta.finish = Finish{};
+  const auto message = to_response(delta, request, *model->tokenizer, &output);
+  EXPECT_EQ(message.reasoning(), "hm");
+  EXPECT_EQ(message.text(), "ok");
+  ASSERT_EQ(message.tool_calls_size(), 1);
+  EXPECT_EQ(message.tool_calls(0).name(), "f");
+  EXPECT_EQ(message.tool_calls(0).arguments(), "{}");
+  EXPECT_EQ(message.finish_reason(), v1::FINISH_REASON_TOOL_CALLS);
 }
 
 }  // namespace

@@ -110,6 +110,37 @@ TEST_F(ChatRequestTest, NoToolsAreShownWhenNoneMayBeChosen) {
   EXPECT_FALSE(shown(R"("none")"));
 }
 
+TEST_F(ChatRequestTest, AForcedCallHoldsTheTextToTheToolsParameters) {
+  const auto allows = [this](const std::string& choice, std::string_view text) {
+    auto prepared = prepare_body(R"({"messages": [{"role": "user", "content": "x"}], "tools": [
+        {"type": "function", "function": {"name": "f", "parameters": {"$defs": {"d": {"enum": [1]}},
+          "properties": {"a": {"$ref": "#/$defs/d"}}, "required": ["a"]}}},
+        {"type": "function", "function": {"name": "g"}}], )" +
+                                 choice + "}");
+    EXPECT_TRUE(prepared.ok()) << prepared.status().to_string();
+    if (!prepared.ok() || prepared->constraints.size() != 1) return false;
+    for (const char c : text) {
+      if (!prepared->constraints[0]->accept(static_cast<unsigned char>(c))) return false;
+    }
+    return prepared->constraints[0]->complete();
+  };
+  constexpr std::string_view kF = R"([{"name":"f","arguments":{"a":1}}])";
+  constexpr std::string_view kG = R"([{"name":"g","arguments":{}}])";
+  constexpr std::string_view kBoth =
+      R"([{"name":"f","arguments":{"a":1}},{"name":"g","arguments":{}}])";
+  const std::string required = R"("tool_choice": "required")";
+  const std::string named = R"("tool_choice": {"type": "function", "function": {"name": "f"}})";
+  EXPECT_TRUE(allows(required, kF));
+  EXPECT_TRUE(allows(required, kG));
+  EXPECT_TRUE(allows(required, kBoth));
+  EXPECT_FALSE(allows(required, "[]"));
+  EXPECT_FALSE(allows(required, R"([{"name":"f","arguments":{"a":2}}])"));
+  EXPECT_FALSE(allows(required + R"(, "parallel_tool_calls": false)", kBoth));
+  EXPECT_TRUE(allows(named, kF));
+  EXPECT_FALSE(allows(named, kG));
+  EXPECT_FALSE(allows(named, kBoth));
+}
+
 TEST_F(ChatRequestTest, EveryChoiceOfAnAskedFormatHasAConstraintOfItsOwn) {
   const auto constraints = [this](const std::string& format) {
     const auto prepared = prepare_body(
@@ -256,9 +287,27 @@ TEST_F(ChatRequestTest, NamesTheFieldThatIsWrong) {
        "response_format"},
       {R"("modalities": ["audio"])", "modalities"},
       {R"("audio": {"voice": "x"})", "audio"},
-      {R"("bad_words": ["a"])", "bad_words"},
+      {R"("bad_words": [""])", "bad_words"},
+      {R"("bad_words": "a")", "bad_words"},
+      {R"("bad_words": [1])", "bad_words"},
+      {R"("parallel_tool_calls": 1)", "parallel_tool_calls"},
+      {R"("tool_choice": {"type": "function"})", "tool_choice"},
+      {R"("tools": [{"type": "function", "function": {"name": "f"}}],
+          "tool_choice": {"type": "function", "function": {"name": "g"}})",
+       "tool_choice"},
+      {R"("tools": [{"type": "function", "function": {"name": "f"}}],
+          "tool_choice": "required", "response_format": {"type": "json_object"})",
+       "tool_choice"},
+      {R"("tools": [{"type": "function", "function": {"name": "f",
+          "parameters": {"type": "object", "not": {}}}}], "tool_choice": "required")",
+       "tools"},
+      {R"("tools": [{"type": "function", "function": {"name": "f", "parameters": [1]}}],
+          "tool_choice": "required")",
+       "tools[0].function.parameters"},
       {R"("guided_regex": "a+")", "guided_regex"},
-      {R"("prompt_logprobs": 1)", "prompt_logprobs"},
+      {R"("prompt_logprobs": 21)", "prompt_logprobs"},
+      {R"("prompt_logprobs": -1)", "prompt_logprobs"},
+      {R"("prompt_logprobs": 1, "stream": true)", "prompt_logprobs"},
       {R"("use_beam_search": true)", "use_beam_search"},
   };
   for (const BadField& bad : kTable) {
@@ -269,7 +318,7 @@ TEST_F(ChatRequestTest, NamesTheFieldThatIsWrong) {
 }
 
 TEST_F(ChatRequestTest, WhatAsksForNothingIsNotRefused) {
-  EXPECT_EQ(fault_of(R"("functions": [], "bad_words": null, "use_beam_search": false, "tools": [],
+  EXPECT_EQ(fault_of(R"("functions": [], "bad_words": [], "use_beam_search": false, "tools": [],
                          "guided_regex": "", "logprobs": null, "top_logprobs": 0)"),
             ok_status());
 }

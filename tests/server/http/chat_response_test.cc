@@ -175,5 +175,81 @@ TEST_F(ChatResponseTest, ThoughtsOfModelsThatThinkAloudAreNotContent) {
   EXPECT_EQ(message["content"], "ok");
 }
 
+constexpr std::string_view kTool = R"("tools": [{"type": "function", "function": {"name": "f"}}])";
+
+TEST_F(ChatResponseTest, StreamsCallsInPartsAndSaysSoAtTheEnd) {
+  model_->chat = testing::load_chat_format(R"({"chat_template": "<tool_call> arguments"})").value();
+  start(std::string(kTool) + R"(, "stream": true)");
+  const auto text = events_of(update_of(delta("hm <tool_")));
+  ASSERT_THAT(text, SizeIs(2));
+  EXPECT_EQ(text[1]["choices"][0]["delta"], (json{{"content", "hm"}}));
+  const auto named = events_of(update_of(delta(R"(call>{"name": "f", "arguments": )")));
+  ASSERT_THAT(named, SizeIs(1));
+  json call = named[0]["choices"][0]["delta"]["tool_calls"][0];
+  EXPECT_TRUE(call["id"].get<std::string>().starts_with("call_"));
+  call.erase("id");
+  EXPECT_EQ(
+      call,
+      (json{{"index", 0}, {"type", "function"}, {"function", {{"name", "f"}, {"arguments", ""}}}}));
+  const auto rest = events_of(update_of(last("{\"a\": 1}}</tool_call>"), true), true);
+  ASSERT_THAT(rest, SizeIs(2));
+  EXPECT_EQ(rest[0]["choices"][0]["delta"],
+            (json{{"tool_calls", {{{"index", 0}, {"function", {{"arguments", "{\"a\": 1}"}}}}}}}));
+  EXPECT_EQ(rest[1]["choices"][0]["finish_reason"], "tool_calls");
+}
+
+TEST_F(ChatResponseTest, WholeAnswersHaveWholeCallsAndNoEmptyContent) {
+  start(std::string(kTool) + R"(, "tool_choice": "required")");
+  response_->collect(update_of(delta(R"([{"name":"f","arg)")));
+  response_->collect(update_of(last(R"(uments":{"a":1}}])"), true));
+  const json choice = json::parse(response_->body())["choices"][0];
+  EXPECT_TRUE(choice["message"]["content"].is_null());
+  EXPECT_EQ(choice["message"]["tool_calls"][0]["function"],
+            (json{{"name", "f"}, {"arguments", R"({"a":1})"}}));
+  EXPECT_EQ(choice["finish_reason"], "tool_calls");
+}
+
+TEST_F(ChatResponseTest, AnAnswerThatIsCutStaysCut) {
+  start(std::string(kTool) + R"(, "tool_choice": "required")");
+  response_->collect(
+      update_of(last(R"([{"name":"f","arguments":{"a)", {FinishKind::kLength, "", -1}), true));
+  const json choice = json::parse(response_->body())["choices"][0];
+  EXPECT_EQ(choice["message"]["tool_calls"][0]["function"]["arguments"], R"({"a)");
+  EXPECT_EQ(choice["finish_reason"], "length");
+}
+
+TEST_F(ChatResponseTest, TellsWhatItHasCostWhenAsked) {
+  GenerationUpdate update = update_of(last("x"), true);
+  update.usage.cost = {.queue_seconds = 0.5,
+                       .first_token_seconds = 2.0,
+                       .prefill_seconds = 1.0,
+                       .decode_seconds = 4.0,
+                       .steps = 7,
+                       .kv_byte_seconds = 1e6};
+  start(R"("cost_report": true)");
+  response_->collect(update);
+  EXPECT_EQ(json::parse(response_->body())["usage"]["cost"], (json{{"queue_ms", 500.0},
+                                                                   {"ttft_ms", 2000.0},
+                                                                   {"prefill_ms", 1000.0},
+                                                                   {"decode_ms", 4000.0},
+                                                                   {"cached_tokens", 1},
+                                                                   {"steps", 7},
+                                                                   {"kv_byte_seconds", 1e6}}));
+  start(R"("n": 1)");
+  response_->collect(update);
+  EXPECT_FALSE(json::parse(response_->body())["usage"].contains("cost"));
+}
+
+TEST_F(ChatResponseTest, ShowsThePromptsLogprobsAsVllmDoes) {
+  start(R"("prompt_logprobs": 1)");
+  ChoiceDelta first = delta("x");
+  first.prompt_tokens.push_back({{'b', -2.0F}, {{'c', -0.5F}}, 0});
+  response_->collect(update_of(first));
+  response_->collect(update_of(last(""), true));
+  EXPECT_EQ(json::parse(response_->body())["prompt_logprobs"],
+            json::parse(R"([null, {"98": {"logprob": -2.0, "rank": null, "decoded_token": "b"},
+                             "99": {"logprob": -0.5, "rank": 1, "decoded_token": "c"}}])"));
+}
+
 }  // namespace
 }  // namespace latentd

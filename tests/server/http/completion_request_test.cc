@@ -44,7 +44,7 @@ TEST(CompletionRequest, ReadsEveryField) {
   EXPECT_THAT(generation.stop_token_ids, ElementsAre(3));
   EXPECT_THAT(generation.logit_bias, ElementsAre(Pair(5, -100.0), Pair(6, 1.5)));
   EXPECT_EQ(generation.logprobs, 3);
-  EXPECT_TRUE(generation.prompt_logprobs);  // echo with logprobs
+  EXPECT_GE(generation.prompt_logprobs, 0);  // echo with logprobs
   EXPECT_TRUE(generation.ignore_eos);
   EXPECT_TRUE(generation.include_stop_in_output);
   EXPECT_FALSE(generation.skip_special_tokens);
@@ -94,8 +94,19 @@ TEST(CompletionRequest, NamesTheFieldOfAWrongType) {
 }
 
 TEST(CompletionRequest, RefusesWhatItDoesNotDo) {
-  EXPECT_EQ(fault_of(R"({"prompt": "x", "best_of": 3})"), "best_of");
   EXPECT_EQ(fault_of(R"({"prompt": "x", "suffix": "end"})"), "suffix");
+  EXPECT_EQ(fault_of(R"({"prompt": "x", "best_of": 1, "n": 2})"), "best_of");
+  EXPECT_EQ(fault_of(R"({"prompt": "x", "best_of": 2, "stream": true})"), "best_of");
+  EXPECT_EQ(fault_of(R"({"prompt": "x", "prompt_logprobs": 1, "stream": true})"),
+            "prompt_logprobs");
+}
+
+TEST(CompletionRequest, MakesBestOfAndShowsN) {
+  const auto request = parse_ok(R"({"prompt": "x", "best_of": 3, "n": 2})");
+  EXPECT_EQ(request.generation.n, 3);
+  EXPECT_EQ(request.n, 2);
+  EXPECT_EQ(request.generation.logprobs, 0);  // to choose by
+  EXPECT_FALSE(request.logprobs);             // and not to show
 }
 
 TEST(CompletionRequest, RefusesBrokenJson) {
