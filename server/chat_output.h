@@ -39,6 +39,8 @@ class ChatOutput final {
 
   // The model thinks aloud in answers like this one.
   bool reasons() const { return splitter_.has_value(); }
+  // Characters of the text before the answer, as ThoughtSplitter counts them.
+  int thought_characters() const { return splitter_ ? splitter_->thought_characters() : 0; }
   bool has_calls() const { return calls_ && calls_->num_calls() > 0; }
 
  private:

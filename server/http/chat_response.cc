@@ -9,18 +9,6 @@
 namespace latentd {
 namespace {
 
-OrderedJson logprob_json(const Tokenizer& tokenizer, const TokenLogprob& token) {
-  OrderedJson json;
-  json["token"] = token_string(tokenizer, token.token);
-  json["logprob"] = clamp_logprob(token.logprob);
-  OrderedJson bytes = OrderedJson::array();
-  for (const char c : tokenizer.token_bytes(token.token)) {
-    bytes.push_back(static_cast<unsigned char>(c));
-  }
-  json["bytes"] = std::move(bytes);
-  return json;
-}
-
 // Of a stream, a part of a call carries its index, and its id and name only at its beginning.
 OrderedJson call_json(const ToolCallDelta& call, bool streamed) {
   OrderedJson json = OrderedJson::object();
@@ -72,17 +60,7 @@ ChatResponse::Choice& ChatResponse::merge(const ChoiceDelta& delta) {
 
 OrderedJson ChatResponse::logprobs_of(const std::vector<TokenPiece>& tokens) const {
   if (!logprobs_) return nullptr;
-  OrderedJson content = OrderedJson::array();
-  for (const TokenPiece& piece : tokens) {
-    OrderedJson token = logprob_json(*model_.tokenizer, piece.token);
-    OrderedJson top = OrderedJson::array();
-    for (const TokenLogprob& entry : piece.top) {
-      top.push_back(logprob_json(*model_.tokenizer, entry));
-    }
-    token["top_logprobs"] = std::move(top);
-    content.push_back(std::move(token));
-  }
-  return {{"content", std::move(content)}, {"refusal", nullptr}};
+  return {{"content", token_logprobs_json(*model_.tokenizer, tokens)}, {"refusal", nullptr}};
 }
 
 OrderedJson ChatResponse::head(const char* object) const {

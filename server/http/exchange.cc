@@ -243,8 +243,7 @@ class Exchange final {
       room_->response->append_events(update, out);
       return;
     }
-    append_sse(out, error_object(update.error));
-    out += kSseDone;
+    room_->response->append_error(update.error, out);
   }
 
   asio::awaitable<void> reply(HttpReply answer) {

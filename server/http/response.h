@@ -19,6 +19,9 @@ class Response {
   // Streaming: appends the events that `update` makes, the last of them and [DONE] included.
   virtual void append_events(const GenerationUpdate& update, std::string& out) = 0;
 
+  // Streaming: appends what ends a stream that has failed.
+  virtual void append_error(const Status& status, std::string& out);
+
   // Not streaming: collect every update, then take the body.
   virtual void collect(GenerationUpdate update) = 0;
   virtual std::string body() = 0;

@@ -9,6 +9,22 @@
 
 namespace latentd {
 
+namespace {
+
+OrderedJson logprob_json(const Tokenizer& tokenizer, const TokenLogprob& token) {
+  OrderedJson json;
+  json["token"] = token_string(tokenizer, token.token);
+  json["logprob"] = clamp_logprob(token.logprob);
+  OrderedJson bytes = OrderedJson::array();
+  for (const char c : tokenizer.token_bytes(token.token)) {
+    bytes.push_back(static_cast<unsigned char>(c));
+  }
+  json["bytes"] = std::move(bytes);
+  return json;
+}
+
+}  // namespace
+
 std::string dump(const OrderedJson& json) {
   return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
@@ -71,6 +87,19 @@ OrderedJson usage_json(const Usage& usage, bool with_cost) {
   cost["steps"] = usage.cost.steps;
   cost["kv_byte_seconds"] = usage.cost.kv_byte_seconds;
   return json;
+}
+
+OrderedJson token_logprobs_json(const Tokenizer& tokenizer, const std::vector<TokenPiece>& pieces) {
+  OrderedJson list = OrderedJson::array();
+  for (const TokenPiece& piece : pieces) {
+    OrderedJson token = logprob_json(tokenizer, piece.token);
+    token["top_logprobs"] = OrderedJson::array();
+    for (const TokenLogprob& entry : piece.top) {
+      token["top_logprobs"].push_back(logprob_json(tokenizer, entry));
+    }
+    list.push_back(std::move(token));
+  }
+  return list;
 }
 
 OrderedJson prompt_logprobs_json(const Tokenizer& tokenizer,

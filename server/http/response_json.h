@@ -38,6 +38,9 @@ OrderedJson stop_reason_json(const std::optional<Finish>& finish);
 // "kv_byte_seconds"} as "cost".
 OrderedJson usage_json(const Usage& usage, bool with_cost = false);
 
+// [{"token", "logprob", "bytes", "top_logprobs"}, ...]
+OrderedJson token_logprobs_json(const Tokenizer& tokenizer, const std::vector<TokenPiece>& pieces);
+
 // As vLLM has it: null for the first token, then for each {"id": {"logprob", "rank",
 // "decoded_token"}}, the token itself first. The rank is null where it is not known: beyond the
 // most likely ones that were asked for.

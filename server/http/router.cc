@@ -16,6 +16,7 @@ constexpr std::string_view kRead = "GET, HEAD";
 constexpr std::array kRoutes = {
     Entry{"/v1/completions", Route::kCompletions, true, "POST"},
     Entry{"/v1/chat/completions", Route::kChatCompletions, true, "POST"},
+    Entry{"/v1/responses", Route::kResponses, true, "POST"},
     Entry{"/tokenize", Route::kTokenize, true, "POST"},
     Entry{"/detokenize", Route::kDetokenize, true, "POST"},
     Entry{"/v1/models", Route::kModels, true, kRead},

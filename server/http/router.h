@@ -18,6 +18,7 @@ enum class Route : std::uint8_t {
   kUnknown,
   kCompletions,
   kChatCompletions,
+  kResponses,
   kTokenize,
   kDetokenize,
   kModels,
@@ -38,7 +39,7 @@ enum class Route : std::uint8_t {
 // Routes whose answer needs the body of the request and a place in the house.
 inline bool takes_body(Route route) {
   return route == Route::kCompletions || route == Route::kChatCompletions ||
-         route == Route::kTokenize || route == Route::kDetokenize;
+         route == Route::kResponses || route == Route::kTokenize || route == Route::kDetokenize;
 }
 
 // Routes for whoever runs the server.

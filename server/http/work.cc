@@ -2,6 +2,7 @@
 
 #include "server/http/chat_response.h"
 #include "server/http/completion_response.h"
+#include "server/http/responses_response.h"
 #include "server/http/tokenize_routes.h"
 
 namespace latentd {
@@ -32,6 +33,14 @@ Result<Work> read_chat(std::string_view body, const ServingModel& model,
   return Work(GenerationWork{std::move(prepared), std::move(response)});
 }
 
+Result<Work> read_responses(std::string_view body, const ServingModel& model,
+                            const std::string& request_id) {
+  LATENTD_ASSIGN_OR_RETURN(const ResponsesRequest request, parse_responses(body));
+  LATENTD_ASSIGN_OR_RETURN(auto prepared, prepare_responses(request, model));
+  auto response = make_responses_response(request, prepared, model, "resp_" + request_id);
+  return Work(GenerationWork{std::move(prepared), std::move(response)});
+}
+
 }  // namespace
 
 Result<Work> read_work(Route route, std::string_view body, const ServingModel& model,
@@ -41,6 +50,8 @@ Result<Work> read_work(Route route, std::string_view body, const ServingModel& m
       return read_completion(body, model, request_id);
     case Route::kChatCompletions:
       return read_chat(body, model, request_id);
+    case Route::kResponses:
+      return read_responses(body, model, request_id);
     case Route::kTokenize: {
       LATENTD_ASSIGN_OR_RETURN(HttpReply reply, answer_tokenize(body, model));
       return Work(std::move(reply));

@@ -15,6 +15,11 @@ std::string_view without_trailing_space(std::string_view text) {
   return text.substr(0, text.find_last_not_of(kWhiteSpace) + 1);
 }
 
+int characters(std::string_view text) {
+  return static_cast<int>(std::ranges::count_if(
+      text, [](char c) { return (static_cast<unsigned char>(c) & 0xC0U) != 0x80U; }));
+}
+
 }  // namespace
 
 ThoughtSplitter::ThoughtSplitter(std::string_view prompt) {
@@ -26,6 +31,7 @@ ThoughtSplitter::ThoughtSplitter(std::string_view prompt) {
 ThoughtSplitter::Parts ThoughtSplitter::push(std::string_view text) {
   Parts parts;
   held_ += text;
+  if (state_ != State::kAnswering) thought_characters_ += characters(text);
   if (state_ == State::kUndecided) {
     const std::size_t first = std::min(held_.find_first_not_of(kWhiteSpace), held_.size());
     const std::string_view rest = std::string_view(held_).substr(first);
@@ -35,6 +41,7 @@ ThoughtSplitter::Parts ThoughtSplitter::push(std::string_view text) {
       state_ = State::kThinking;
     } else {
       state_ = State::kAnswering;
+      thought_characters_ = 0;
     }
   }
   if (state_ == State::kThinking) {
@@ -48,6 +55,7 @@ ThoughtSplitter::Parts ThoughtSplitter::push(std::string_view text) {
     parts.thoughts = held_.substr(0, close);
     held_.erase(0, close + kClose.size());
     state_ = State::kAnswering;
+    thought_characters_ -= characters(held_);
   }
   parts.answer = std::exchange(held_, {});
   return parts;

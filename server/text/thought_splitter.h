@@ -27,6 +27,9 @@ class ThoughtSplitter final {
 
   Parts push(std::string_view text);
 
+  // Characters before the answer, marks included, once it has begun; all until then.
+  int thought_characters() const { return thought_characters_; }
+
   // What was held back because it could have become a mark.
   Parts finish();
 
@@ -35,6 +38,7 @@ class ThoughtSplitter final {
 
   State state_ = State::kUndecided;
   std::string held_;
+  int thought_characters_ = 0;
 };
 
 }  // namespace latentd

@@ -91,7 +91,7 @@ CASES: list[tuple[str, str, object, str]] = [
     (COMPLETIONS, "prompt", [TOO_LARGE], "must be a string, a list"),
     (COMPLETIONS, "n", 65, "n x prompts must be at most 128, got 65 x 2"),
     (COMPLETIONS, "suffix", "x", "is not supported"),
-    (COMPLETIONS, "best_of", 3, "is not supported"),
+    (COMPLETIONS, "best_of", 0, "must be at least n (1), got 0"),
     (COMPLETIONS, "logprobs", True, "must be an integer"),
     (COMPLETIONS, "logprobs", -1, "must be between 0 and 20"),
     (COMPLETIONS, "logprobs", 21, "must be between 0 and 20"),

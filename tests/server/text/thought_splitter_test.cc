@@ -33,6 +33,18 @@ TEST(ThoughtSplitter, TellsThoughtsFromTheAnswer) {
   EXPECT_EQ(split("", {"<think>a</think><think>b</think>"}), (Split{"a", "<think>b</think>"}));
 }
 
+TEST(ThoughtSplitter, CountsTheCharactersBeforeTheAnswer) {
+  ThoughtSplitter splitter("");
+  splitter.push(" <think>\u00e9");
+  EXPECT_EQ(splitter.thought_characters(), 9);
+  splitter.push("</think>ab");
+  splitter.push("c");
+  EXPECT_EQ(splitter.thought_characters(), 17);
+  ThoughtSplitter plain("");
+  plain.push("abc");
+  EXPECT_EQ(plain.thought_characters(), 0);
+}
+
 TEST(ThoughtSplitter, StartsWhereThePromptLeavesIt) {
   EXPECT_EQ(split("x<think>\n", {"a</think>c"}), (Split{"a", "c"}));
   EXPECT_EQ(split("x<think></think>\n\n", {"<think>c"}), (Split{"", "<think>c"}));
