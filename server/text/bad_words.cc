@@ -15,7 +15,6 @@ class BadWords final : public TokenConstraint {
 
   bool accept(TokenId token) override {
     if (inner_ != nullptr && !inner_->accept(token)) return false;
-    if (ends_word(token)) return false;
     recent_.push_back(token);
     if (recent_.size() >= longest_) recent_.erase(recent_.begin());
     return true;
@@ -31,6 +30,8 @@ class BadWords final : public TokenConstraint {
       const auto bit = static_cast<std::size_t>(word.back());
       if (is_begun(word) && bit / 32 < words.size()) words[bit / 32] &= ~(1U << (bit % 32));
     }
+    const auto nothing = [](std::uint32_t bits) { return bits == 0; };
+    if (inner_ != nullptr && std::ranges::all_of(words, nothing)) inner_->fill_mask(words);
   }
 
   bool complete() const override { return inner_ != nullptr && inner_->complete(); }
@@ -42,10 +43,6 @@ class BadWords final : public TokenConstraint {
     return before <= recent_.size() &&
            std::equal(word.begin(), word.end() - 1,
                       recent_.end() - static_cast<std::ptrdiff_t>(before));
-  }
-  bool ends_word(TokenId token) const {
-    return std::ranges::any_of(
-        words_, [&](const auto& word) { return word.back() == token && is_begun(word); });
   }
 
   const std::vector<std::vector<TokenId>> words_;

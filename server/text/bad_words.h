@@ -4,8 +4,7 @@
 // a space; its last token is masked wherever the ones before it were just generated. Tokens of the
 // prompt do not count. The same letters cut into other tokens stay possible.
 //
-// Where the words leave nothing of what the other constraint allows, the request ends with an
-// error.
+// Where the words leave nothing of what the other constraint allows, that one wins.
 //
 // Contract: made on any thread; used as scheduler/token_constraint.h says.
 #pragma once

@@ -37,6 +37,7 @@ UNDOCUMENTED = re.compile(r"^/(console/.*)?$")  # pages for people
 BODIES = {
     "/v1/completions": {"prompt": "x"},
     "/v1/chat/completions": {"messages": [{"role": "user", "content": "x"}]},
+    "/v1/responses": {"input": "x"},
     "/tokenize": {"prompt": "x"},
     "/detokenize": {"tokens": [1]},
 }
