@@ -61,8 +61,10 @@ Status check_allowed(const GenerationRequest& request, const ServingModel& model
   for (const TokenId token : *request.allowed_token_ids) {
     LATENTD_RETURN_IF_ERROR(check_token_id("allowed_token_ids", token, model));
   }
-  if (request.format != OutputFormat::kText) {
-    return invalid_argument("allowed_token_ids", "cannot be combined with response_format");
+  if (request.format != OutputFormat::kText ||
+      request.tool_use.choice == ToolUse::Choice::kForced) {
+    return invalid_argument("allowed_token_ids",
+                            "cannot be combined with response_format or a forced call");
   }
   if (request.min_tokens > 0 && std::ranges::all_of(*request.allowed_token_ids, [&](TokenId token) {
         return ends_text(token, request, model);

@@ -65,7 +65,7 @@ void read_best_of(JsonFields& fields, CompletionRequest& request) {
   request.n = generation.n;
   std::optional<int> best_of;
   fields.read("best_of", best_of);
-  if (!best_of || *best_of == request.n) return;
+  if (!best_of || *best_of == request.n || request.n < 1) return;  // validate names a wrong n
   if (*best_of < request.n) {
     return fields.fault("best_of", "must be at least n (" + std::to_string(request.n) + "), got " +
                                        std::to_string(*best_of));
