@@ -105,7 +105,7 @@ CASES: list[tuple[str, str, object, str]] = [
     (COMPLETIONS, "logprobs", 21, "must be between 0 and 20"),
     (COMPLETIONS, "echo", 1, "must be true or false"),
     (COMPLETIONS, "best_of", "2", "must be an integer"),
-    (COMPLETIONS, "best_of", 129, "n x prompts must be at most 128, got 129 x 2"),
+    (COMPLETIONS, "best_of", 129, "must be between 1 and 128, got 129"),
     (CHAT, "tool_choice", "required", "needs tools"),
     (CHAT, "tool_choice", 5, "must be auto, none, required or"),
     (CHAT, "parallel_tool_calls", 5, "must be true or false"),
