@@ -126,7 +126,7 @@ Result<GenerationRequest> to_generation_request(const v1::GenerateRequest& messa
   return request;
 }
 
-v1::GenerateResponse to_response(const ChoiceDelta& delta, const GenerationRequest& request,
+v1::GenerateResponse to_response(const ChoiceDelta& delta, bool logprobs,
                                  const Tokenizer& tokenizer, ChatOutput* output) {
   v1::GenerateResponse message;
   message.set_index(delta.choice);
@@ -141,7 +141,7 @@ v1::GenerateResponse to_response(const ChoiceDelta& delta, const GenerationReque
   }
   for (const TokenPiece& piece : delta.tokens) {
     message.add_token_ids(piece.token.token);
-    if (request.logprobs >= 0) fill_logprobs(piece, tokenizer, *message.add_logprobs());
+    if (logprobs) fill_logprobs(piece, tokenizer, *message.add_logprobs());
   }
   for (const TokenPiece& piece : delta.prompt_tokens) {
     fill_logprobs(piece, tokenizer, *message.add_prompt_logprobs());

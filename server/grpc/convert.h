@@ -21,7 +21,7 @@ Result<GenerationRequest> to_generation_request(const v1::GenerateRequest& messa
                                                 int default_max_tokens);
 
 // `output` reads the choice's text; null when nothing but text is looked for in it.
-v1::GenerateResponse to_response(const ChoiceDelta& delta, const GenerationRequest& request,
+v1::GenerateResponse to_response(const ChoiceDelta& delta, bool logprobs,
                                  const Tokenizer& tokenizer, ChatOutput* output);
 
 v1::GetLoadResponse to_load_response(const Frontend& frontend);

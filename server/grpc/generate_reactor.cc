@@ -1,111 +1,37 @@
 #include "server/grpc/generate_reactor.h"
 
-#include <grpcpp/alarm.h>
+#include <utility>
+#include <vector>
 
-#include <algorithm>
-#include <deque>
-#include <memory>
-#include <mutex>
-#include <optional>
-
-#include "server/access_log.h"
-#include "server/grpc/call.h"
-#include "server/grpc/convert.h"
-#include "server/wall_clock.h"
+#include "server/grpc/stream_reactor.h"
 
 namespace latentd {
 namespace {
 
-// A reader that leaves so much lying is given up, as one that takes nothing for the stall limit.
-constexpr std::size_t kBacklogLimit = std::size_t{8} << 20;
-
-class GenerateReactor final : public grpc::ServerWriteReactor<v1::GenerateResponse>,
-                              public std::enable_shared_from_this<GenerateReactor> {
+class V1Dialect final {
  public:
-  GenerateReactor(Frontend& frontend, grpc::CallbackServerContext& context)
-      : frontend_(frontend), context_(context), arrival_(steady_now()) {}
+  using Message = v1::GenerateRequest;
+  using Response = v1::GenerateResponse;
+  static constexpr std::string_view kMethod = "Generate";
 
-  // Shared with the text pool and egress, which may still hold it when gRPC is done.
-  void start(const v1::GenerateRequest& message) {
-    self_ = shared_from_this();
-    request_id_ = request_id_or_new(message.request_id(), "gen-");
-    if (Status status = begin(message); !status.ok()) end(status);
-  }
-
-  void OnWriteDone(bool ok) override {
-    std::unique_lock lock(mutex_);
-    backlog_bytes_ -= backlog_.front().ByteSizeLong();
-    backlog_.pop_front();
-    writing_ = false;
-    if (!ok) drop_backlog();  // the stream is broken; OnCancel comes or came
-    go_on(lock);
-  }
-
-  void OnCancel() override {
-    std::unique_lock lock(mutex_);
-    cancelled_ = true;
-    if (generation_ && !ended_) frontend_.cancel(*generation_, "disconnect");
-  }
-
-  void OnDone() override {
-    stall_alarm_.Cancel();
-    const auto last = std::move(self_);  // `this` may end with it
-  }
-
- private:
-  Status begin(const v1::GenerateRequest& message) {
-    LATENTD_ASSIGN_OR_RETURN(caller_, authenticate(context_, frontend_));
-    LATENTD_ASSIGN_OR_RETURN(IntakeSlot slot, frontend_.reserve(caller_));
-    LATENTD_ASSIGN_OR_RETURN(request_,
-                             to_generation_request(message, frontend_.model()->default_max_tokens));
-    request_.deadline = deadline_of(context_);
+  Result<GenerationRequest> read(const Message& message, const ServingModel& model) {
     shows_prompt_ = message.output().return_prompt_token_ids();
-    LATENTD_RETURN_IF_ERROR(check_request_id(message.request_id()));
-    frontend_.post([self = self_, slot = std::move(slot)]() mutable {
-      if (Status status = self->launch(std::move(slot)); !status.ok()) self->end(status);
-    });
-    return ok_status();
+    chats_ = message.has_chat();
+    return to_generation_request(message, model.default_max_tokens);
   }
 
-  Status check_request_id(const std::string& asked) const {
-    if (asked.empty()) return ok_status();
-    if (asked != request_id_) {
-      return invalid_argument("request_id", "must be 1 to 128 visible ASCII characters");
-    }
-    if (!frontend_.is_alive(caller_, asked)) return ok_status();
-    return Status(StatusCode::kAlreadyExists, "a request with this id is alive")
-        .with_field("request_id");
-  }
-
-  // On the text pool.
-  Status launch(IntakeSlot slot) {
-    const bool chats = std::holds_alternative<ChatPrompt>(request_.prompts.front());
-    auto prepared = prepare(request_, *frontend_.model());
-    if (!prepared.ok()) {
-      frontend_.metrics().count_rejected("invalid");
-      return prepared.status();
-    }
-    request_.prompts.clear();
-    begin_choices(*prepared, chats);
-    LATENTD_ASSIGN_OR_RETURN(
-        const GenerationId id,
-        frontend_.launch(
-            *std::move(prepared), std::move(slot), request_id_,
-            [self = self_](GenerationUpdate update) { self->on_update(update); }, arrival_));
-    std::unique_lock lock(mutex_);
-    generation_ = id;
-    if (cancelled_) frontend_.cancel(id, "disconnect");
-    return ok_status();
-  }
-
-  void begin_choices(const PreparedGeneration& prepared, bool chats) {
+  void begin(const PreparedGeneration& prepared, const ServingModel& model,
+             const std::string& request_id) {
+    model_ = &model;
+    request_id_ = request_id;
+    logprobs_ = prepared.request.logprobs >= 0;
     for (int choice = 0; choice < prepared.num_choices(); ++choice) {
-      if (chats) {
-        outputs_.emplace_back(request_, *frontend_.model(),
+      if (chats_) {
+        outputs_.emplace_back(prepared.request, model,
                               std::get<std::string>(prepared.request.prompts.front()));
       }
       if (!shows_prompt_) continue;
-      v1::GenerateResponse first;
+      Response first;
       first.set_index(choice);
       const auto& tokens = prepared.inputs.front().tokens;
       first.mutable_prompt_token_ids()->Assign(tokens.begin(), tokens.end());
@@ -113,162 +39,29 @@ class GenerateReactor final : public grpc::ServerWriteReactor<v1::GenerateRespon
     }
   }
 
-  // On an egress thread.
-  void on_update(GenerationUpdate& update) {
-    std::unique_lock lock(mutex_);
-    if (ended_) return;
-    for (v1::GenerateResponse& opening : std::exchange(openings_, {})) push(std::move(opening));
+  std::vector<Response> render(const GenerationUpdate& update) {
+    std::vector<Response> out = std::exchange(openings_, {});
     for (const ChoiceDelta& delta : update.choices) {
       ChatOutput* output =
           outputs_.empty() ? nullptr : &outputs_[static_cast<std::size_t>(delta.choice)];
-      push(to_response(delta, request_, *frontend_.model()->tokenizer, output));
+      out.push_back(to_response(delta, logprobs_, *model_->tokenizer, output));
     }
-    if (update.done) {
-      ended_ = true;
-      usage_ = update.usage;
-      launched_ = true;
-      final_ = update.error;
-      if (final_.ok()) attach_usage();
-      if (writing_) watch_reader();
+    if (update.done && update.error.ok()) {
+      if (out.empty()) out.emplace_back();
+      *out.back().mutable_usage() = to_usage(update.usage);
     }
-    if (reader_is_stuck()) give_up(lock);
-    go_on(lock);
+    for (Response& response : out) response.set_request_id(request_id_);
+    return out;
   }
 
-  // Once nothing new comes, only a clock can tell that a reader is stuck.
-  void watch_reader() {
-    const auto left =
-        std::max(Duration::zero(), write_began_ + frontend_.stall_limit() - steady_now());
-    stall_alarm_.Set(
-        std::chrono::system_clock::now() + std::chrono::ceil<std::chrono::milliseconds>(left),
-        [self = self_](bool rang) {
-          if (rang) self->look_at_reader();
-        });
-  }
-
-  void look_at_reader() {
-    std::unique_lock lock(mutex_);
-    if (finished_ || cancelled_ || gave_up_) return;
-    if (reader_is_stuck()) {
-      give_up(lock);
-      go_on(lock);
-    } else {
-      watch_reader();
-    }
-  }
-
-  // Ends the call under a reader that takes nothing: its last write would hang for ever.
-  void give_up(std::unique_lock<std::mutex>& lock) {
-    gave_up_ = true;
-    drop_backlog();
-    frontend_.cancel(*generation_, "slow_reader");
-    // gRPC may call back while it cancels. Nobody finishes meanwhile, so `context_` stays.
-    giving_up_ = true;
-    lock.unlock();
-    context_.TryCancel();
-    lock.lock();
-    giving_up_ = false;
-  }
-
-  void push(v1::GenerateResponse response) {
-    if (gave_up_ || cancelled_) return;
-    response.set_request_id(request_id_);
-    backlog_bytes_ += response.ByteSizeLong();
-    backlog_.push_back(std::move(response));
-  }
-
-  // All but the message that is being written.
-  void drop_backlog() {
-    backlog_.resize(writing_ ? 1 : 0);
-    backlog_bytes_ = writing_ ? backlog_.front().ByteSizeLong() : 0;
-  }
-
-  // The usage rides on the last message; a message of its own when that is being written already.
-  void attach_usage() {
-    if (gave_up_ || cancelled_) return;
-    if (backlog_.empty() || (backlog_.size() == 1 && writing_)) push({});
-    backlog_bytes_ -= backlog_.back().ByteSizeLong();
-    *backlog_.back().mutable_usage() = to_usage(usage_);
-    backlog_bytes_ += backlog_.back().ByteSizeLong();
-  }
-
-  bool reader_is_stuck() const {
-    if (gave_up_ || !generation_) return false;
-    return backlog_bytes_ > kBacklogLimit ||
-           (writing_ && steady_now() - write_began_ >= frontend_.stall_limit());
-  }
-
-  void end(const Status& status) {
-    std::unique_lock lock(mutex_);
-    ended_ = true;
-    final_ = status;
-    go_on(lock);
-  }
-
-  // Starts the next write, or finishes. Whoever sets writing_ or finished_ makes the one call,
-  // after giving up the lock: gRPC may then call back at once.
-  void go_on(std::unique_lock<std::mutex>& lock) {
-    if (writing_ || finished_ || giving_up_) return;
-    if (!backlog_.empty()) {
-      writing_ = true;
-      write_began_ = steady_now();
-      const v1::GenerateResponse& next = backlog_.front();
-      lock.unlock();
-      StartWrite(&next);
-      return;
-    }
-    if (!ended_) return;
-    finished_ = true;
-    lock.unlock();
-    finish();
-  }
-
-  void finish() {
-    Status status = final_;
-    if (status.ok() && gave_up_) {
-      status = Status(StatusCode::kCancelled, "the reader was too slow");
-    } else if (status.ok() && cancelled_) {
-      status = Status(StatusCode::kCancelled, "cancelled by the client");
-    }
-    add_error_metadata(context_, status, caller_);
-    if (launched_) add_cost_metadata(context_, usage_);
-    log_access({"grpc", "Generate", "", request_id_, std::string(status_code_name(status.code())),
-                arrival_, status.code() == StatusCode::kOk ? &usage_ : nullptr, caller_,
-                parse_traceparent(metadata_of(context_, "traceparent"))});
-    if (generation_) {
-      frontend_.remember({request_id_, "Generate", std::string(status_code_name(status.code())),
-                          wall_seconds_now(), to_seconds(steady_now() - arrival_),
-                          tenant_of(caller_), usage_});
-    }
-    Finish(to_grpc_status(status));
-  }
-
-  Frontend& frontend_;
-  grpc::CallbackServerContext& context_;
-  const TimePoint arrival_;
+ private:
+  bool shows_prompt_ = false;
+  bool chats_ = false;
+  bool logprobs_ = false;
+  const ServingModel* model_ = nullptr;
   std::string request_id_;
-  Caller caller_;
-  GenerationRequest request_;                   // fixed once launched
-  bool shows_prompt_ = false;                   // likewise
-  std::vector<ChatOutput> outputs_;             // of a chat, one a choice; an egress thread's
-  std::vector<v1::GenerateResponse> openings_;  // likewise
-  std::shared_ptr<GenerateReactor> self_;
-
-  grpc::Alarm stall_alarm_;
-  std::mutex mutex_;                          // guards all below
-  std::deque<v1::GenerateResponse> backlog_;  // the front is being written while writing_
-  std::size_t backlog_bytes_ = 0;
-  TimePoint write_began_{};
-  std::optional<GenerationId> generation_;
-  Usage usage_;
-  Status final_;
-  bool launched_ = false;  // usage_ is known
-  bool writing_ = false;
-  bool cancelled_ = false;  // by gRPC: the client left or its deadline passed
-  bool gave_up_ = false;    // on a reader that takes nothing
-  bool giving_up_ = false;  // the call is being cancelled
-  bool ended_ = false;      // nothing more will be pushed; final_ is set
-  bool finished_ = false;   // Finish was called
+  std::vector<ChatOutput> outputs_;  // of a chat, one a choice
+  std::vector<Response> openings_;   // not sent yet
 };
 
 }  // namespace
@@ -276,9 +69,7 @@ class GenerateReactor final : public grpc::ServerWriteReactor<v1::GenerateRespon
 grpc::ServerWriteReactor<v1::GenerateResponse>* start_generate(Frontend& frontend,
                                                                grpc::CallbackServerContext& context,
                                                                const v1::GenerateRequest& message) {
-  const auto reactor = std::make_shared<GenerateReactor>(frontend, context);
-  reactor->start(message);
-  return reactor.get();
+  return StreamReactor<V1Dialect>::start(frontend, context, message);
 }
 
 }  // namespace latentd

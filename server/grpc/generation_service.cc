@@ -2,11 +2,11 @@
 
 #include <latentd/v1/generation.grpc.pb.h>
 
-#include "server/access_log.h"
 #include "server/grpc/call.h"
 #include "server/grpc/chat_convert.h"
 #include "server/grpc/convert.h"
 #include "server/grpc/generate_reactor.h"
+#include "server/grpc/unary_call.h"
 
 namespace latentd {
 namespace {
@@ -23,7 +23,7 @@ class GenerationService final : public v1::Generation::CallbackService {
   grpc::ServerUnaryReactor* Tokenize(grpc::CallbackServerContext* context,
                                      const v1::TokenizeRequest* request,
                                      v1::TokenizeResponse* response) override {
-    Unary call(*context, "Tokenize");
+    UnaryCall call(*context, "Tokenize");
     if (Status status = call.authenticate(frontend_); !status.ok()) return call.end(status);
     auto slot = frontend_.reserve(call.caller);
     if (!slot.ok()) return call.end(slot.status());
@@ -38,7 +38,7 @@ class GenerationService final : public v1::Generation::CallbackService {
   grpc::ServerUnaryReactor* Detokenize(grpc::CallbackServerContext* context,
                                        const v1::DetokenizeRequest* request,
                                        v1::DetokenizeResponse* response) override {
-    Unary call(*context, "Detokenize");
+    UnaryCall call(*context, "Detokenize");
     if (Status status = call.authenticate(frontend_); !status.ok()) return call.end(status);
     auto slot = frontend_.reserve(call.caller);
     if (!slot.ok()) return call.end(slot.status());
@@ -52,7 +52,7 @@ class GenerationService final : public v1::Generation::CallbackService {
   grpc::ServerUnaryReactor* GetLoad(grpc::CallbackServerContext* context,
                                     const v1::GetLoadRequest* /*request*/,
                                     v1::GetLoadResponse* response) override {
-    Unary call(*context, "GetLoad");
+    UnaryCall call(*context, "GetLoad");
     if (Status status = call.authenticate(frontend_); !status.ok()) return call.end(status);
     *response = to_load_response(frontend_);
     return call.end(ok_status());
@@ -61,7 +61,7 @@ class GenerationService final : public v1::Generation::CallbackService {
   grpc::ServerUnaryReactor* GetModel(grpc::CallbackServerContext* context,
                                      const v1::GetModelRequest* request,
                                      v1::GetModelResponse* response) override {
-    Unary call(*context, "GetModel");
+    UnaryCall call(*context, "GetModel");
     if (Status status = call.authenticate(frontend_); !status.ok()) return call.end(status);
     if (frontend_.model() == nullptr) {
       return call.end(Status(StatusCode::kUnavailable, "the model is loading"));
@@ -74,7 +74,7 @@ class GenerationService final : public v1::Generation::CallbackService {
   grpc::ServerUnaryReactor* Abort(grpc::CallbackServerContext* context,
                                   const v1::AbortRequest* request,
                                   v1::AbortResponse* response) override {
-    Unary call(*context, "Abort");
+    UnaryCall call(*context, "Abort");
     if (Status status = call.authenticate(frontend_); !status.ok()) return call.end(status);
     if (request->request_id().empty()) {
       return call.end(invalid_argument("request_id", "is required"));
@@ -84,32 +84,6 @@ class GenerationService final : public v1::Generation::CallbackService {
   }
 
  private:
-  // A call with one answer.
-  struct Unary {
-    Unary(grpc::CallbackServerContext& context_in, std::string_view method_in)
-        : context(context_in), method(method_in), reactor(context.DefaultReactor()) {}
-
-    Status authenticate(Frontend& frontend) {
-      LATENTD_ASSIGN_OR_RETURN(caller, latentd::authenticate(context, frontend));
-      return ok_status();
-    }
-
-    grpc::ServerUnaryReactor* end(const Status& status) const {
-      add_error_metadata(context, status, caller);
-      log_access({"grpc", method, "", request_id_or_new(metadata_of(context, "x-request-id")),
-                  std::string(status_code_name(status.code())), arrival, nullptr, caller,
-                  parse_traceparent(metadata_of(context, "traceparent"))});
-      reactor->Finish(to_grpc_status(status));
-      return reactor;
-    }
-
-    grpc::CallbackServerContext& context;
-    std::string_view method;
-    grpc::ServerUnaryReactor* reactor;  // asked for once: gRPC allows no more
-    TimePoint arrival = steady_now();
-    Caller caller;
-  };
-
   Status check_model(const std::string& name) const {
     return check_model_name(name, *frontend_.model());
   }

@@ -7,6 +7,7 @@
 
 #include "server/grpc/door_credentials.h"
 #include "server/grpc/generation_service.h"
+#include "server/grpc/vllm_service.h"
 
 namespace latentd {
 namespace {
@@ -35,7 +36,8 @@ std::string address_of(const std::string& host, int port) {
 }  // namespace
 
 struct GrpcServer::State {
-  std::unique_ptr<grpc::Service> service;  // null on an administrator's door
+  std::unique_ptr<grpc::Service> service;       // null on an administrator's door
+  std::unique_ptr<grpc::Service> vllm_service;  // likewise
   std::unique_ptr<grpc::Server> server;
   int port = 0;
 };
@@ -59,6 +61,8 @@ Result<std::unique_ptr<GrpcServer>> GrpcServer::start(Frontend& frontend,
   if (!options.admin) {
     state->service = make_generation_service(frontend);
     builder.RegisterService(state->service.get());
+    state->vllm_service = make_vllm_service(frontend);
+    builder.RegisterService(state->vllm_service.get());
   }
   state->server = builder.BuildAndStart();
   if (state->server == nullptr || state->port == 0) {

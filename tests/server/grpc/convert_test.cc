@@ -72,7 +72,7 @@ TEST(Convert, WritesWhatIsNewOfAChoice) {
   request.logprobs = 1;
   ChoiceDelta delta{2, "h", {{{'h', -0.5F}, {{'h', -0.5F}}, 0}}, {}, {}};
   delta.finish = Finish{FinishKind::kStop, "", testing::kEos};
-  const auto message = to_response(delta, request, *model->tokenizer, nullptr);
+  const auto message = to_response(delta, request.logprobs >= 0, *model->tokenizer, nullptr);
   EXPECT_EQ(message.index(), 2);
   EXPECT_EQ(message.text(), "h");
   EXPECT_THAT(message.token_ids(), ElementsAre('h'));
@@ -84,7 +84,7 @@ TEST(Convert, WritesWhatIsNewOfAChoice) {
 
   delta.finish.reset();
   request.logprobs = -1;
-  const auto bare = to_response(delta, request, *model->tokenizer, nullptr);
+  const auto bare = to_response(delta, request.logprobs >= 0, *model->tokenizer, nullptr);
   EXPECT_THAT(bare.logprobs(), SizeIs(0));
   EXPECT_EQ(bare.finish_reason(), v1::FINISH_REASON_UNSPECIFIED);
   EXPECT_FALSE(bare.has_stop_token_id());
@@ -146,7 +146,7 @@ TEST(Convert, TellsThoughtsTextAndCallsApart) {
   ChoiceDelta delta;
   delta.text = "<think>hm</think>ok <tool_call>{\"name\": \"f\"}</tool_call>";
   delta.finish = Finish{};
-  const auto message = to_response(delta, request, *model->tokenizer, &output);
+  const auto message = to_response(delta, request.logprobs >= 0, *model->tokenizer, &output);
   EXPECT_EQ(message.reasoning(), "hm");
   EXPECT_EQ(message.text(), "ok");
   ASSERT_EQ(message.tool_calls_size(), 1);
