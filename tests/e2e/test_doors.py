@@ -189,11 +189,11 @@ def test_a_slow_reader_is_no_stuck_one(impatient):
     sock = stall(impatient, 1, max_tokens=1000, logprobs=5)[0]
     began, body = time.monotonic(), b""
     while not body.endswith(b"0\r\n\r\n"):
-        part = sock.recv(16384)
+        part = sock.recv(8192)
         assert part
         body += part
         time.sleep(0.05)
-    assert time.monotonic() - began > 2
+    assert time.monotonic() - began > 2, "too short an answer to tell"
     assert body.count(b"data: {") >= 1 and b"data: [DONE]" in body
     assert impatient.metrics()[SLOW] == before
 

@@ -1,6 +1,8 @@
 // What the 512 + 64 attention kernel and its plan are launched with.
 #pragma once
 
+#include <vector_types.h>
+
 #include <cstddef>
 #include <cstdint>
 
