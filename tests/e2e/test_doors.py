@@ -223,8 +223,9 @@ def answers_of(server: Server, count: int, seeds: int, tokens: int) -> dict[sock
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 2 * count + 256)), hard))
     selector, seed_of, bodies = selectors.DefaultSelector(), {}, {}
-    for i in range(count):
-        sock = socket.create_connection(("127.0.0.1", server.http_port), timeout=60)
+    # All are connected before the first one asks: the first must not be done before the last has asked.
+    sockets = [socket.create_connection(("127.0.0.1", server.http_port), timeout=60) for _ in range(count)]
+    for i, sock in enumerate(sockets):
         request = request_bytes(max_tokens=tokens, seed=i % seeds, return_token_ids=True)
         sock.sendall(request.replace(b"Host: t", b"Host: t\r\nConnection: close"))
         seed_of[sock], bodies[sock] = i % seeds, bytearray()
