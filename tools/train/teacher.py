@@ -1,16 +1,19 @@
 """A batched sampler for a Llama-architecture teacher stored as GGUF (SmolLM2-135M-Instruct).
 
-All sequences of the batch advance together, one token a step, and a finished one is replaced by the next prompt inside
-the step itself, so a step is one CUDA graph and the host only watches a clock. Prompt tokens are forced through the same
-step. The keys and values of the system prompt, which all prompts share, are computed once.
+What is wanted is a script: tokens that are forced, such as a prompt or the sentences of a plot, and marks where the teacher
+writes one sentence. All sequences of the batch advance together, one token a step, and a finished one is replaced by the
+next script inside the step itself, so a step is one CUDA graph and the host only watches a clock. The keys and values of
+the prefixes, which all scripts share, are computed once.
 
-Shapes: B slots, H query heads, G key/value heads, D head size, L context, N prompts.
+Shapes: B slots, H query heads, G key/value heads, D head size, L context, N scripts, S their longest, V vocabulary.
 """
 
 from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +28,7 @@ except ImportError:  # no Triton: the CPU path below serves for checking prompts
 
 SYSTEM = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
 END = "<|im_end|>"
+SENTENCE = -1  # a mark in a script: the teacher writes one here
 
 
 def open_gguf(path: Path):
@@ -42,101 +46,135 @@ def load_tokenizer(reader) -> Tokenizer:
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     )
     tok.decoder = decoders.ByteLevel()
-    tok.add_special_tokens([AddedToken(t, special=True) for t, k in zip(tokens, kinds) if k == 3])
+    tok.add_special_tokens([AddedToken(t, special=True) for t, k in zip(tokens, kinds, strict=True) if k == 3])
     return tok
 
 
-def plain_tokens(tok: Tokenizer) -> np.ndarray:
-    """1 for the tokens a story may contain: printable ASCII, spaces, newlines, and the end of the turn."""
+def sentence_tokens(tok: Tokenizer) -> tuple[np.ndarray, np.ndarray]:
+    """(allowed [V] int8, closing [V] bool): what may stand in a sentence of narration, and what ends one.
+
+    Printable ASCII and spaces; no quotation, digit or new line, no abbreviation whose full stop would seem to end it.
+    """
     size = tok.get_vocab_size()
-    allowed = np.zeros(size, dtype=np.int8)
-    byte_alphabet = {c for c in map(chr, range(33, 127)) if c not in "#*_`<>[]{}|\\~^@=+/$%&"} | {"Ġ", "Ċ"}
+    allowed, closing = np.zeros(size, dtype=np.int8), np.zeros(size, dtype=bool)
+    alphabet = {c for c in map(chr, range(33, 127)) if c not in '#*_`<>[]{}|\\~^@=+/$%&"():;0123456789'} | {"Ġ"}
+    abbreviations = {"Mr", "Mrs", "Ms", "Dr", "St", "etc"}
     for i in range(17, size):
-        allowed[i] = all(c in byte_alphabet for c in tok.id_to_token(i))
-    allowed[tok.token_to_id(END)] = 1
-    return allowed
+        token = tok.id_to_token(i)
+        closing[i] = token[-1] in ".!?"
+        allowed[i] = set(token) <= alphabet and ".." not in token and token.strip("Ġ") not in abbreviations
+    return allowed, closing
+
+
+@dataclass(frozen=True)
+class Geometry:
+    layers: int
+    hidden: int
+    heads: int
+    groups: int
+    ffn: int
+    vocab: int
+    rope_base: float
+    epsilon: float
 
 
 class Teacher:
-    """Weights in `dtype` on `device`, read from a GGUF file (or random when reader is None)."""
+    """Weights in `dtype` on `device`; `get` gives the GGUF tensor of a name, checked against its shape."""
 
-    def __init__(self, reader, device: str, dtype: torch.dtype):
+    def __init__(self, geometry: Geometry, get: Callable[..., torch.Tensor], device: str, dtype: torch.dtype):
+        g = geometry
         self.device, self.dtype = device, dtype
-        if reader is None:
-            self.layers, self.hidden, self.H, self.G, self.ffn, self.vocab = 30, 576, 9, 3, 1536, 49152
-            self.base, self.eps = 100000.0, 1e-5
-            get = self._random
-        else:
-            field = lambda key: reader.fields["llama." + key].contents()
-            self.layers, self.hidden = field("block_count"), field("embedding_length")
-            self.H, self.G = field("attention.head_count"), field("attention.head_count_kv")
-            self.ffn, self.vocab = field("feed_forward_length"), field("vocab_size")
-            self.base, self.eps = field("rope.freq_base"), field("attention.layer_norm_rms_epsilon")
-            tensors = {t.name: t for t in reader.tensors}
-            get = lambda name, *shape: self._dequantize(tensors[name], shape)
-        self.D = self.hidden // self.H
-        h, kv = self.hidden, self.G * self.D
-        self.embed = get("token_embd.weight", self.vocab, h)
-        self.out_norm = get("output_norm.weight", h)
+        self.layers, self.hidden, self.H, self.G = g.layers, g.hidden, g.heads, g.groups
+        self.D, self.eps = g.hidden // g.heads, g.epsilon
+        h, kv = g.hidden, g.groups * self.D
+
+        def weight(name: str, *shape: int) -> torch.Tensor:
+            w = get(name + ".weight")
+            assert tuple(w.shape) == shape, (name, w.shape, shape)
+            return w.to(device, dtype)
+
+        self.embed = weight("token_embd", g.vocab, h)
+        self.out_norm = weight("output_norm", h)
         self.blocks = []
-        for i in range(self.layers):
+        for i in range(g.layers):
             p = f"blk.{i}."
-            qkv = [get(p + f"attn_{n}.weight", r, h) for n, r in (("q", h), ("k", kv), ("v", kv))]
-            gate_up = [get(p + f"ffn_{n}.weight", self.ffn, h) for n in ("gate", "up")]
+            qkv = [weight(f"{p}attn_{n}", rows, h) for n, rows in (("q", h), ("k", kv), ("v", kv))]
+            gate_up = [weight(f"{p}ffn_{n}", g.ffn, h) for n in ("gate", "up")]
             self.blocks.append(
                 dict(
-                    attn_norm=get(p + "attn_norm.weight", h),
+                    attn_norm=weight(p + "attn_norm", h),
                     qkv=torch.cat(qkv),  # [(H + 2 G) D, hidden]
-                    out=get(p + "attn_output.weight", h, h),
-                    ffn_norm=get(p + "ffn_norm.weight", h),
+                    out=weight(p + "attn_output", h, h),
+                    ffn_norm=weight(p + "ffn_norm", h),
                     gate_up=torch.cat(gate_up),  # [2 ffn, hidden]
-                    down=get(p + "ffn_down.weight", h, self.ffn),
+                    down=weight(p + "ffn_down", h, g.ffn),
                 )
             )
-        freq = self.base ** (-torch.arange(0, self.D, 2, dtype=torch.float64) / self.D)
+        freq = g.rope_base ** (-torch.arange(0, self.D, 2, dtype=torch.float64) / self.D)
         self.freq = freq.to(torch.float32).to(device)  # [D / 2]
 
-    def _random(self, name: str, *shape: int) -> torch.Tensor:
-        w = torch.ones(shape) if len(shape) == 1 else torch.randn(shape) * 0.02
-        return w.to(self.device, self.dtype)
-
-    def _dequantize(self, tensor, shape) -> torch.Tensor:
+    @classmethod
+    def from_gguf(cls, reader, device: str, dtype: torch.dtype) -> Teacher:
         from gguf.quants import dequantize
 
-        w = torch.from_numpy(np.array(dequantize(tensor.data, tensor.tensor_type), dtype=np.float32))
-        assert tuple(w.shape) == shape, (tensor.name, w.shape, shape)
-        return w.to(self.device, self.dtype)
+        field = lambda key: reader.fields["llama." + key].contents()
+        geometry = Geometry(
+            layers=field("block_count"),
+            hidden=field("embedding_length"),
+            heads=field("attention.head_count"),
+            groups=field("attention.head_count_kv"),
+            ffn=field("feed_forward_length"),
+            vocab=field("vocab_size"),
+            rope_base=field("rope.freq_base"),
+            epsilon=field("attention.layer_norm_rms_epsilon"),
+        )
+        tensors = {t.name: t for t in reader.tensors}
+
+        def get(name: str) -> torch.Tensor:
+            tensor = tensors[name]
+            return torch.from_numpy(np.array(dequantize(tensor.data, tensor.tensor_type), dtype=np.float32))
+
+        return cls(geometry, get, device, dtype)
 
 
 class Batch:
-    """B slots that advance together through N prompts; slot s answers after shared prefix s mod K.
+    """B slots that advance together through N scripts; slot s answers after shared prefix s mod K.
 
-    text  [N, L] int32: the tokens after the prefix; prompts are written in, answers are filled in.
-    plen  [N] forced tokens a row; length [N] tokens when finished (0: not finished).
-    score [N] fp32: sum of the answer's log-probabilities, at temperature 1.
+    script  [N, S] int32: forced tokens and SENTENCE marks. The first is forced; END follows the last and ends the script.
+            Only an END at or after plen counts, so prompts may hold some.
+    text    [N, L] int32: what came of the scripts. length [N]: its tokens, END included (0: not finished, or too long). A
+            sentence without an end is cut after `sentence_budget` tokens.
+    written [N] int32 tokens by the teacher, score [N] fp32: the sum of their log-probabilities at temperature 1.
     """
 
     def __init__(
         self,
         teacher: Teacher,
         prefixes: list[list[int]],
-        text,
-        plen,
-        allowed,
+        script: torch.Tensor,
+        plen: torch.Tensor,
+        allowed: np.ndarray,
+        closing: np.ndarray,
         slots: int,
+        length: int,
+        sentence_budget: int,
         end: int,
         temperature: float,
         min_p: float,
         seed: int,
     ):
         t, dev = teacher, teacher.device
-        self.teacher, self.slots, self.end = t, slots, end
+        assert script.shape[0] >= slots, "fewer scripts than slots"
+        self.teacher, self.slots, self.end, self.budget = t, slots, end, sentence_budget
         self.ops = kernels if kernels is not None and dev != "cpu" else CpuOps
         self.temperature, self.log_min_p = temperature, math.log(min_p)
-        self.text, self.plen = text.to(dev), plen.to(dev)
-        self.N, self.L = text.shape
-        self.allowed = torch.from_numpy(allowed).to(dev)
+        self.script, self.plen = script.to(dev), plen.to(dev)
+        self.N, self.L = len(script), length
+        self.allowed, self.closing = torch.from_numpy(allowed).to(dev), torch.from_numpy(closing).to(dev)
+        self.text = torch.zeros(self.N, length, dtype=torch.int32, device=dev)
+        self.text[:, 0] = self.script[:, 0]
         self.length = torch.zeros(self.N, dtype=torch.int32, device=dev)
+        self.written = torch.zeros(self.N, dtype=torch.int32, device=dev)
         self.score = torch.zeros(self.N, dtype=torch.float32, device=dev)
         cache = lambda b, n: torch.zeros(t.layers, 2, b, t.G, n, t.D, dtype=t.dtype, device=dev)
         count, longest = len(prefixes), max(map(len, prefixes))
@@ -146,8 +184,11 @@ class Batch:
             token = torch.tensor([ids[min(p, len(ids) - 1)] for ids in prefixes], device=dev)
             self.hidden_states(token, none + p, self.prefix, nothing, none)
         self.cache = cache(slots, self.L)
+        zeros = lambda: torch.zeros(slots, dtype=torch.int64, device=dev)
         self.plain = torch.tensor([len(prefixes[s % count]) for s in range(slots)], device=dev)  # prefix length a slot
-        self.pos = torch.zeros(slots, dtype=torch.int64, device=dev)  # within `text`
+        self.pos = zeros()  # within `text`, of the token to compute
+        self.at = zeros() + 1  # within `script`, of what comes next
+        self.run_length = zeros()  # tokens of the sentence being written
         self.row = torch.arange(slots, dtype=torch.int64, device=dev)
         self.next_row = torch.full((1,), slots, dtype=torch.int64, device=dev)
         self.token = self.text[self.row, 0].to(torch.int64)
@@ -168,21 +209,28 @@ class Batch:
 
     def step(self) -> None:
         hidden = self.hidden_states(self.token, self.pos, self.cache, self.prefix, self.plain)
-        logits = F.linear(hidden, self.teacher.embed)  # [B, vocab]
+        logits = F.linear(hidden, self.teacher.embed)  # [B, V]
+        wanted = self.script[self.row, self.at].to(torch.int64)
+        free = wanted == SENTENCE
         sampled, logp = self.ops.sample(logits, self.allowed, self.seed, self.temperature, self.log_min_p)
         self.seed += 1
-        at = self.pos + 1  # where the next token goes in `text`
-        forced = at < self.plen[self.row]
-        token = torch.where(forced, self.text[self.row, at].to(torch.int64), sampled)
-        self.text[self.row, at] = token.to(torch.int32)
-        self.score[self.row] += torch.where(forced, 0.0, logp)
-        ended = (token == self.end) & ~forced
-        done = ended | (at == self.L - 1)
-        self.length[self.row] = torch.where(ended, at + 1, 0).to(torch.int32)
+        token = torch.where(free, sampled, wanted)
+        pos = self.pos + 1
+        self.text[self.row, pos] = token.to(torch.int32)
+        self.score[self.row] += torch.where(free, logp, 0.0)
+        self.written[self.row] += free.to(torch.int32)
+        closed = free & (self.closing[token] | (self.run_length + 1 >= self.budget))
+        run_length = torch.where(free & ~closed, self.run_length + 1, 0)
+        at = self.at + (~free | closed).to(torch.int64)
+        ended = (token == self.end) & (pos >= self.plen[self.row])
+        done = ended | (pos == self.L - 1)
+        self.length[self.row] = torch.where(ended, pos + 1, 0).to(torch.int32)
         fresh = torch.clamp(self.next_row + torch.cumsum(done.to(torch.int64), 0) - 1, max=self.N - 1)
         self.next_row += done.sum()
         self.row.copy_(torch.where(done, fresh, self.row))
-        self.pos.copy_(torch.where(done, 0, at))
+        self.pos.copy_(torch.where(done, 0, pos))
+        self.at.copy_(torch.where(done, 1, at))
+        self.run_length.copy_(torch.where(done, 0, run_length))
         self.token.copy_(torch.where(done, self.text[self.row, 0].to(torch.int64), token))
 
     def run(self, seconds: float, log=print) -> float:
@@ -259,7 +307,7 @@ class CpuOps:
 
     @staticmethod
     def sample(logits, allowed, seed, temperature, log_min_p):
-        """Tokens [B] and their log-probabilities [B] at temperature 1."""
+        """Tokens [B], allowed ones, and their log-probabilities [B] at temperature 1."""
         x = logits.float() / temperature
         x = x.masked_fill(allowed == 0, -torch.inf)
         x = x.masked_fill(x < x.amax(-1, keepdim=True) + log_min_p, -torch.inf)
