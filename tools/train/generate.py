@@ -170,7 +170,7 @@ def main() -> None:
     per_step = batch.run(args.seconds)
     length, text, scripts = batch.length.cpu().numpy(), batch.text.cpu().numpy(), script.numpy()
     tokens, written = int(length.sum()), int(batch.written.sum())
-    done = np.flatnonzero(length).tolist()
+    done = np.flatnonzero(length[:-1]).tolist()  # when tasks run out, several slots share the last row
     started = min(int(batch.next_row), len(tasks))
     speed = batch.slots / per_step
     say(f"{speed:.0f} tokens/s; {started} started, {len(done)} finished, {tokens} tokens, {written} by the teacher")

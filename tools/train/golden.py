@@ -7,6 +7,7 @@ Everything is computed in fp32 from the bf16 weights by DeepseekV3ForCausalLM, w
 golden.json  token ids, a greedy continuation of each prompt with the gap between the two best logits at every step, all
              logits of one short prompt, and what the drafting layer proposes along the first continuation (model.py).
 greedy.json  twenty greedy samples, text and ids, to the end of each story.
+loglikelihoods.json  the requests of an lm-eval task that it holds already, scored again.
 
 Prints the mean loss on held-out.jsonl, for the model card.
 """
@@ -74,6 +75,22 @@ def mean_loss(model, tok: Tokenizer, path: Path) -> tuple[float, int]:
 
 
 @torch.no_grad()
+def score_again(model, tok: Tokenizer, path: Path) -> None:
+    """Replaces each request's loglikelihood of its continuation, and whether every token of it was the likeliest."""
+    value = json.loads(path.read_text())
+    encode = lambda text: tok.encode(text, add_special_tokens=False).ids
+    for request in value["requests"]:
+        ids = encode(request["context"] + request["continuation"])
+        first = len(encode(request["context"])) - 1
+        logp = model(torch.tensor([ids[:-1]])).logits[0, first:].double().log_softmax(-1)
+        said = torch.tensor(ids[first + 1 :])
+        request["loglikelihood"] = round(float(logp.gather(-1, said[:, None]).sum()), 5)
+        request["greedy"] = bool((logp.argmax(-1) == said).all())
+    lines = ",\n".join("  " + json.dumps(request) for request in value["requests"])
+    path.write_text('{"about": ' + json.dumps(value["about"]) + ',\n "requests": [\n' + lines + "\n]}\n")
+
+
+@torch.no_grad()
 def drafted(model: CausalLM, tokens: list[int]) -> list[int]:
     """For each token but the first: what the drafting layer, fed with it, proposes as the token after it."""
     ids = torch.tensor([tokens])
@@ -120,6 +137,8 @@ def main() -> None:
     samples = [dict(zip(names, sample, strict=True)) for sample in zip(GREEDY, prompts, said, gaps, texts, strict=True)]
     value = {"about": "as golden.json; each to its end", "max_tokens": MAX_TOKENS, "samples": samples}
     (args.data / "greedy.json").write_text(json.dumps(value, separators=(",", ":")) + "\n")
+    if (scored := args.data / "loglikelihoods.json").exists():
+        score_again(theirs, tok, scored)
     loss, count = mean_loss(theirs, tok, args.data / "held-out.jsonl")
     print(f"held-out.jsonl: {loss:.5f} nats a token over {count} tokens")
 

@@ -50,8 +50,9 @@ def seconds_a_step(loss_fn, seed: int, recipe: Recipe, config: Config, device: s
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--corpus", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--corpus", type=Path)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--compile-only", action="store_true", help="fill the compiler's cache and end")
     parser.add_argument("--seconds", type=float, help="as many steps as fit, by the speed measured first")
     parser.add_argument("--steps", type=int, default=3000, help="unless --seconds is given")
     parser.add_argument("--rows", type=int, default=128)
@@ -60,12 +61,16 @@ def main() -> None:
     parser.add_argument("--warmup", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
+    if not args.compile_only and not (args.corpus and args.out):
+        parser.error("--corpus and --out are needed")
     began = time.monotonic()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.set_float32_matmul_precision("high")
     config, loss_fn = Config(), compiled_losses(device)
     recipe = Recipe(args.steps, args.rows, args.context, args.lr, args.warmup)
     per_step, compiling = seconds_a_step(loss_fn, args.seed, recipe, config, device)
+    if args.compile_only:
+        return
     if args.seconds:
         recipe = Recipe(max(1, int(args.seconds / per_step)), args.rows, args.context, args.lr, args.warmup)
     print(f"{compiling:.0f} s to compile, {per_step * 1e3:.1f} ms a step, {recipe.steps} steps", flush=True)

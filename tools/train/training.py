@@ -54,7 +54,12 @@ def losses(model: CausalLM, batch: torch.Tensor) -> tuple[torch.Tensor, torch.Te
 
 
 def compiled_losses(device: str):
-    return torch.compile(losses) if device == "cuda" else losses
+    """`losses`, compiled on a GPU: one graph a kind of model and one without gradients, whatever instance comes."""
+    if device != "cuda":
+        return losses
+    torch._dynamo.config.recompile_limit = 32  # the twins alone need 8, the default
+    torch._dynamo.config.fail_on_recompile_limit_hit = True  # rather than to go on uncompiled
+    return torch.compile(losses)
 
 
 @torch.no_grad()

@@ -47,16 +47,21 @@ def facts(kind: str) -> dict:
     }
 
 
+def speeds(args: argparse.Namespace, loss_fn, device: str) -> dict[str, float]:
+    """Seconds a step of each kind."""
+    trial = Recipe(1, args.rows, args.context)
+    return {kind: seconds_a_step(loss_fn, 1, trial, config, device)[0] for kind, config in KINDS.items()}
+
+
 def make_plan(path: Path, args: argparse.Namespace, loss_fn, device: str) -> Recipe:
     if path.exists():
         return Recipe(**json.loads(path.read_text()))
     began = time.monotonic()
-    trial = Recipe(1, args.rows, args.context)
-    speeds = {kind: seconds_a_step(loss_fn, 1, trial, config, device)[0] for kind, config in KINDS.items()}
-    print({kind: f"{s * 1e3:.1f} ms a step" for kind, s in speeds.items()}, flush=True)
+    per_step = speeds(args, loss_fn, device)
+    print({kind: f"{s * 1e3:.1f} ms a step" for kind, s in per_step.items()}, flush=True)
     left = args.seconds - (time.monotonic() - began)
     validating = 1.1  # a tenth for validation and for starting
-    steps = int(left / (validating * args.seeds * sum(speeds.values())))
+    steps = int(left / (validating * args.seeds * sum(per_step.values())))
     assert steps > 0, f"{args.seconds} s are too few"
     recipe = Recipe(
         steps,
@@ -88,19 +93,25 @@ def finished(path: Path) -> set[tuple[str, int]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--corpus", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--corpus", type=Path)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--compile-only", action="store_true", help="fill the compiler's cache and end")
     parser.add_argument("--seconds", type=float, default=450)
     parser.add_argument("--rows", type=int, default=128)
     parser.add_argument("--context", type=int, default=1024)
     parser.add_argument("--seeds", type=int, default=3)
     args = parser.parse_args()
+    if not args.compile_only and not (args.corpus and args.out):
+        parser.error("--corpus and --out are needed")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.set_float32_matmul_precision("high")
+    loss_fn = compiled_losses(device)
+    if args.compile_only:
+        speeds(args, loss_fn, device)
+        return
     args.out.mkdir(parents=True, exist_ok=True)
     split, held_out = Split.load(args.corpus / "train.npz"), Split.load(args.corpus / "held-out.npz")
     held = held_out.rows(args.context, max(args.rows, 256 // args.rows * args.rows)).to(device)
-    loss_fn = compiled_losses(device)
     recipe = make_plan(args.out / "plan.json", args, loss_fn, device)
     done = finished(args.out / "twins.csv")
     for seed in range(1, args.seeds + 1):
