@@ -78,14 +78,10 @@ FORMS = [
     "Describe a day {place}.",
     "What does {a_animal} look like?",
     "Is {a_animal} a good pet?",
-    "Give me a name for {a_pet}.",
     "How do I take care of {a_pet}?",
     "What can I make with {food}?",
-    "Do you like {food}?",
     "Why is {food} good for me?",
-    "What would {a_animal} say to {a_other}?",
     "What is the difference between {a_animal} and {a_other}?",
-    "Who lives {place}?",
     "What could {a_adjective_person} find {place}?",
 ]
 

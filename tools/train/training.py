@@ -122,8 +122,8 @@ def train(
             share = loads.float() / loads.sum(-1, keepdim=True) if len(loads) else torch.zeros(1)
             record = {
                 "step": step,
-                "loss": round(float(entropy), 5),
-                "draft_loss": round(float(drafted), 5),
+                "loss": round(float(entropy.detach()), 5),
+                "draft_loss": round(float(drafted.detach()), 5),
                 "learning_rate": f"{rate:.3e}",
                 "norm": round(float(norm), 4),
                 "load_min": round(float(share.min()), 3),
