@@ -6,6 +6,8 @@
 // unless a checkpoint is given with --model. Bytes are computed from the shapes (step_traffic.h),
 // not measured.
 #include <spdlog/fmt/fmt.h>
+#include <spdlog/sinks/stdout_color_sinks.h>
+#include <spdlog/spdlog.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
@@ -331,4 +333,8 @@ int parse_and_run(int argc, char** argv) {
 }  // namespace
 }  // namespace latentd
 
-int main(int argc, char** argv) { return latentd::parse_and_run(argc, argv); }
+int main(int argc, char** argv) {
+  // Standard output is for the figures, which programs read.
+  spdlog::set_default_logger(spdlog::stderr_color_mt("latentd-bench"));
+  return latentd::parse_and_run(argc, argv);
+}
