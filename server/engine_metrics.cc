@@ -184,8 +184,9 @@ void append_engine_metrics(const EngineMetricsSource& source, std::vector<Metric
                 scheduler.prompt_tokens_cached);
   build.counter("latentd_num_preemptions_total", "Sequences put back to be computed again",
                 scheduler.preemptions);
-  build.summary("latentd_engine_step_seconds", "Time spent in steps of the engine", stats.steps,
-                stats.step_seconds_total);
+  build.summary("latentd_engine_step_seconds",
+                "Time spent in steps of the engine, with what lies between two in a row",
+                stats.steps, stats.step_seconds_total);
   build.histogram("latentd_iteration_tokens_total", "Tokens that a step of the engine computed",
                   stats.step_tokens);
   build.gauge("latentd_engine_step_tokens", "Tokens of the last step", stats.last_step_tokens);
