@@ -4,7 +4,9 @@
 #include <spdlog/fmt/fmt.h>
 
 #include <algorithm>
+#include <functional>
 #include <memory>
+#include <queue>
 #include <string>
 #include <unordered_map>
 #include <utility>
@@ -74,6 +76,8 @@ class GrpcTransport final : public Transport {
   }
 
   void wait(TimePoint until) override {
+    resume_slow(steady_now());
+    if (!slow_.empty()) until = std::min(until, slow_.top().first);
     const auto left = std::max(until - steady_now(), Duration::zero());
     auto deadline = std::chrono::system_clock::now() +
                     std::chrono::duration_cast<std::chrono::system_clock::duration>(left);
@@ -117,9 +121,33 @@ class GrpcTransport final : public Transport {
       call.reader->Finish(&call.status, &call);
       return;
     }
-    if (call.step == Step::kReading) take(call);
+    const bool took = call.step == Step::kReading;
+    if (took) take(call);
     call.step = Step::kReading;
-    call.reader->Read(&call.response, &call);
+    if (took && call.verdict.empty() && context_.plan[call.progress.index].slow_reader) {
+      const double seconds = static_cast<double>(call.response.ByteSizeLong()) /
+                             context_.target.slow_reader_bytes_per_s;
+      slow_.emplace(steady_now() + std::chrono::duration_cast<Duration>(
+                                       std::chrono::duration<double>(seconds)),
+                    call.progress.index);
+      paused_[call.progress.index] = &call;
+      return;
+    }
+    read(call);
+  }
+
+  void read(Call& call) { call.reader->Read(&call.response, &call); }
+
+  // Slow readers take their next message once the last is, at their pace, read.
+  void resume_slow(TimePoint now) {
+    while (!slow_.empty() && slow_.top().first <= now) {
+      const auto paused = paused_.find(slow_.top().second);
+      slow_.pop();
+      if (paused == paused_.end()) continue;  // broken off meanwhile
+      Call& call = *paused->second;
+      paused_.erase(paused);
+      read(call);
+    }
   }
 
   void take(Call& call) {
@@ -143,10 +171,12 @@ class GrpcTransport final : public Transport {
     if (limit >= 0 && progress.event_tokens > limit) break_off(call, "cancelled");
   }
 
-  static void break_off(Call& call, const std::string& verdict) {
+  void break_off(Call& call, const std::string& verdict) {
     if (!call.verdict.empty()) return;
     call.verdict = verdict;
     call.context.TryCancel();
+    // A slow reader that rests has to hear of it.
+    if (paused_.erase(call.progress.index) > 0) read(call);
   }
 
   void end(Call& call) {
@@ -158,8 +188,8 @@ class GrpcTransport final : public Transport {
       error = "cut short";
     }
     const PlannedRequest& planned = context_.plan[call.progress.index];
-    context_.recorder.on_end(call.progress, std::move(error),
-                             context_.target.ignore_eos ? planned.max_tokens : 0, steady_now());
+    context_.recorder.on_end(call.progress, std::move(error), planned.max_tokens,
+                             context_.target.ignore_eos, steady_now());
     finished_.push_back(call.progress.index);
     calls_.erase(&call);
   }
@@ -169,6 +199,9 @@ class GrpcTransport final : public Transport {
   std::vector<std::unique_ptr<v1::Generation::Stub>> stubs_;
   std::size_t next_stub_ = 0;
   std::unordered_map<Call*, std::unique_ptr<Call>> calls_;
+  using Wake = std::pair<TimePoint, std::size_t>;
+  std::priority_queue<Wake, std::vector<Wake>, std::greater<>> slow_;
+  std::unordered_map<std::size_t, Call*> paused_;  // slow readers at rest, by index in the plan
   std::vector<std::int32_t> tokens_;
 };
 

@@ -46,7 +46,6 @@ struct Stream {
   std::uint32_t life = 0;  // of the request at hand: handlers of an earlier one are ignored
   bool active = false;
   bool reused = false;  // on a connection that served another request
-  bool saw_done = false;
   bool saw_error = false;
 };
 
@@ -66,7 +65,7 @@ class HttpTransport final : public Transport {
     stream.request = &request;
     stream.active = true;
     ++stream.life;
-    stream.saw_done = stream.saw_error = false;
+    stream.saw_error = false;
     stream.reader.reset();
     stream.progress = Progress();
     stream.progress.index = index;
@@ -229,16 +228,19 @@ class HttpTransport final : public Transport {
   // False when it is time to hang up.
   bool take_event(Stream& stream, const EventFacts& facts, TimePoint now) {
     Progress& progress = stream.progress;
-    stream.saw_done = stream.saw_done || facts.done;
     stream.saw_error = stream.saw_error || facts.error;
     progress.finished = progress.finished || facts.finished;
+    progress.at_length = progress.at_length || facts.at_length;
     progress.hash = facts.hash;
     if (facts.prompt_tokens >= 0) progress.prompt_tokens = facts.prompt_tokens;
     if (facts.completion_tokens >= 0) progress.completion_tokens = facts.completion_tokens;
     if (facts.cached_tokens >= 0) progress.cached_tokens = facts.cached_tokens;
     if (facts.has_text) {
       progress.listed_ids = progress.listed_ids || facts.token_ids > 0;
-      context_.recorder.on_tokens(progress, std::max(facts.token_ids, 1), now);
+      // Ids are exact; a usage in every event (continuous_usage_stats) is as good.
+      const int said =
+          facts.token_ids > 0 ? facts.token_ids : facts.completion_tokens - progress.event_tokens;
+      context_.recorder.on_tokens(progress, std::max(said, 1), now);
     }
     const int limit = stream.request->cancel_after;
     return limit < 0 || progress.event_tokens <= limit;
@@ -249,9 +251,9 @@ class HttpTransport final : public Transport {
     std::string error;
     if (status != 200) {
       error = fmt::format("http {}", status);
-    } else if (stream.saw_error) {
+    } else if (stream.saw_error || stream.reader.saw_error_line()) {
       error = "stream error";
-    } else if (!stream.saw_done || !stream.progress.finished) {
+    } else if (!stream.progress.finished) {  // not every server sends [DONE]
       error = "cut short";
     }
     finish(stream, std::move(error), stream.reader.complete() && stream.reader.keep_alive());
@@ -270,8 +272,8 @@ class HttpTransport final : public Transport {
 
   void finish(Stream& stream, std::string error, bool keep) {
     const bool exact = context_.target.ignore_eos && context_.target.api == Api::kCompletions;
-    context_.recorder.on_end(stream.progress, std::move(error),
-                             exact ? stream.request->max_tokens : 0, steady_now());
+    context_.recorder.on_end(stream.progress, std::move(error), stream.request->max_tokens, exact,
+                             steady_now());
     finished_.push_back(stream.progress.index);
     stream.active = false;
     --in_flight_;

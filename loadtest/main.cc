@@ -6,7 +6,9 @@
 #include <cstdio>
 #include <fstream>
 #include <iterator>
+#include <memory>
 
+#include "loadtest/null_grpc_server.h"
 #include "loadtest/options.h"
 #include "loadtest/report.h"
 
@@ -90,8 +92,14 @@ Result<bool> compare(const Command& command) {
 }
 
 Status serve_nothing(const Command& command) {
-  return run_null_server(command.null_server, g_stop, [](int port) {
-    fmt::print("listening on http://127.0.0.1:{}\n", port);
+  std::unique_ptr<NullGrpcServer> grpc;
+  if (command.null_server.grpc_port >= 0) {
+    LATENTD_ASSIGN_OR_RETURN(grpc, NullGrpcServer::start(command.null_server));
+  }
+  return run_null_server(command.null_server, g_stop, [&grpc](int port) {
+    fmt::print("listening on http://127.0.0.1:{}", port);
+    if (grpc) fmt::print(", grpc 127.0.0.1:{}", grpc->port());
+    fmt::print("\n");
     std::fflush(stdout);
   });
 }

@@ -14,6 +14,15 @@ std::uint64_t microseconds(Duration duration) {
 
 double milliseconds(Duration duration) { return to_seconds(duration) * 1e3; }
 
+// Of the tokens at positions [begin, end), each of which attends to those before it and itself.
+std::uint64_t pairs_of(int begin, int end) {
+  const auto up_to = [](int tokens) {
+    const auto n = static_cast<std::uint64_t>(std::max(tokens, 0));
+    return n * (n + 1) / 2;
+  };
+  return up_to(std::max(begin, end)) - up_to(begin);
+}
+
 constexpr auto kRelaxed = std::memory_order_relaxed;
 
 }  // namespace
@@ -27,6 +36,8 @@ void TenantMeasures::merge(const TenantMeasures& other) {
   prompt_tokens += other.prompt_tokens;
   cached_tokens += other.cached_tokens;
   output_tokens += other.output_tokens;
+  prefill_pairs += other.prefill_pairs;
+  decode_pairs += other.decode_pairs;
   ttft.merge(other.ttft);
 }
 
@@ -52,6 +63,7 @@ void Measures::merge(const Measures& other) {
   window_good += other.window_good;
   event_tokens += other.event_tokens;
   usage_tokens += other.usage_tokens;
+  for (std::size_t i = 0; i < counted.size(); ++i) counted[i] += other.counted[i];
   last_end_seconds = std::max(last_end_seconds, other.last_end_seconds);
 }
 
@@ -126,14 +138,19 @@ bool Recorder::good(const Progress& progress, int tokens, TimePoint now) const {
          (slo.e2e_ms <= 0.0 || e2e <= slo.e2e_ms);
 }
 
-void Recorder::record_success(const Progress& progress, int tokens, TimePoint now) {
+void Recorder::record_success(const Progress& progress, int tokens, TokenCount counted,
+                              TimePoint now) {
   TenantMeasures& tenant = measures_.tenants[static_cast<std::size_t>(progress.tenant)];
   const bool is_good = good(progress, tokens, now);
   ++tenant.completed;
   tenant.good += is_good ? 1 : 0;
-  tenant.prompt_tokens += static_cast<std::uint64_t>(std::max(progress.prompt_tokens, 0));
-  tenant.cached_tokens += static_cast<std::uint64_t>(std::max(progress.cached_tokens, 0));
+  const int prompt = std::max(progress.prompt_tokens, 0);
+  const int cached = std::max(progress.cached_tokens, 0);
+  tenant.prompt_tokens += static_cast<std::uint64_t>(prompt);
+  tenant.cached_tokens += static_cast<std::uint64_t>(cached);
   tenant.output_tokens += static_cast<std::uint64_t>(tokens);
+  tenant.prefill_pairs += pairs_of(cached, prompt);
+  tenant.decode_pairs += pairs_of(prompt, prompt + tokens - 1);  // the last one is not computed
   if (progress.events > 0) {
     const std::uint64_t ttft = microseconds(progress.first - progress.intended);
     measures_.ttft.record(ttft);
@@ -147,6 +164,7 @@ void Recorder::record_success(const Progress& progress, int tokens, TimePoint no
   measures_.e2e.record(microseconds(now - progress.intended));
   measures_.event_tokens += static_cast<std::uint64_t>(progress.event_tokens);
   measures_.usage_tokens += static_cast<std::uint64_t>(tokens);
+  ++measures_.counted[static_cast<std::size_t>(counted)];
 }
 
 void Recorder::keep_sample(const Progress& progress) {
@@ -163,14 +181,20 @@ void Recorder::keep_sample(const Progress& progress) {
   sample_every_ *= 2;
 }
 
-void Recorder::on_end(const Progress& progress, std::string error, int expected_tokens,
+void Recorder::on_end(const Progress& progress, std::string error, int max_tokens, bool exact,
                       TimePoint now) {
-  const int tokens =
-      progress.completion_tokens >= 0 ? progress.completion_tokens : progress.event_tokens;
+  TokenCount counted = TokenCount::kEvents;
+  int tokens = progress.event_tokens;
+  if (progress.completion_tokens >= 0) {
+    counted = TokenCount::kUsage;
+    tokens = progress.completion_tokens;
+  } else if (progress.at_length) {
+    counted = TokenCount::kLength;
+    tokens = max_tokens;
+  }
   if (error.empty()) {
-    const bool lost = (progress.listed_ids && progress.completion_tokens >= 0 &&
-                       progress.event_tokens != progress.completion_tokens) ||
-                      (expected_tokens > 0 && tokens != expected_tokens);
+    const bool lost =
+        (progress.listed_ids && progress.event_tokens != tokens) || (exact && tokens != max_tokens);
     if (lost) error = "lost tokens";
   }
   const double seconds = seconds_since_start(now);
@@ -193,7 +217,7 @@ void Recorder::on_end(const Progress& progress, std::string error, int expected_
   if (progress.measured) {
     TenantMeasures& tenant = measures_.tenants[static_cast<std::size_t>(progress.tenant)];
     if (error.empty()) {
-      record_success(progress, tokens, now);
+      record_success(progress, tokens, counted, now);
     } else if (cancelled) {
       ++tenant.cancelled;
     } else {

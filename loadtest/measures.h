@@ -43,6 +43,9 @@ struct TenantMeasures {
   std::uint64_t prompt_tokens = 0;
   std::uint64_t cached_tokens = 0;
   std::uint64_t output_tokens = 0;
+  // Pairs of a computed token and one that it attends to, of prompts and of answers.
+  std::uint64_t prefill_pairs = 0;
+  std::uint64_t decode_pairs = 0;
   Histogram ttft;  // us
 
   void merge(const TenantMeasures& other);
@@ -63,8 +66,9 @@ struct Measures {
   std::uint64_t window_tokens = 0;     // seen by events inside the measured window
   std::uint64_t window_completed = 0;  // ended well inside it
   std::uint64_t window_good = 0;
-  std::uint64_t event_tokens = 0;  // seen by events, of all requests that ended well
-  std::uint64_t usage_tokens = 0;  // what the server said of the same
+  std::uint64_t event_tokens = 0;          // seen by events, of all requests that ended well
+  std::uint64_t usage_tokens = 0;          // what is known of the same, by `counted`
+  std::array<std::uint64_t, 3> counted{};  // requests that ended well, by TokenCount
   double last_end_seconds = 0.0;
 
   void merge(const Measures& other);
@@ -73,6 +77,13 @@ struct Measures {
 
 // Jain's index of fairness: (sum x)^2 / (n sum x^2); 1 when all are equal, 1/n when one has all.
 double jain_index(const std::vector<double>& shares);
+
+// How the tokens of an answer were counted, where an event may carry more or less than one.
+enum class TokenCount : std::uint8_t {
+  kUsage,   // the server said (usage, llama.cpp's timings)
+  kLength,  // the answer ended by "length": max_tokens, by definition
+  kEvents,  // as many as there were events with text: a guess when a server sends several in one
+};
 
 // One request in flight, filled in by its transport.
 struct Progress {
@@ -85,6 +96,7 @@ struct Progress {
   std::uint64_t hash = kEmptyHash;
   bool listed_ids = false;  // the server listed token ids
   bool finished = false;    // a finish reason came
+  bool at_length = false;   // ... and it was "length"
   bool measured = false;
 };
 
@@ -118,9 +130,10 @@ class Recorder final {
   void on_sent(Progress& progress, TimePoint intended, TimePoint now);
   // An event with `tokens` new tokens came.
   void on_tokens(Progress& progress, int tokens, TimePoint now);
-  // The request is over. `error` is its kind, empty when it ended well; "cancelled" is the client's
-  // own doing. `expected_tokens` > 0: fewer or more are the error "lost tokens".
-  void on_end(const Progress& progress, std::string error, int expected_tokens, TimePoint now);
+  // The request for `max_tokens` is over. `error` is its kind, empty when it ended well;
+  // "cancelled" is the client's own doing. `exact`: other than max_tokens are "lost tokens".
+  void on_end(const Progress& progress, std::string error, int max_tokens, bool exact,
+              TimePoint now);
 
   const Measures& measures() const { return measures_; }
   const std::vector<Outcome>& outcomes() const { return outcomes_; }
@@ -130,7 +143,7 @@ class Recorder final {
   SecondBin& bin(double seconds);
   bool in_window(double seconds) const;
   bool good(const Progress& progress, int tokens, TimePoint now) const;
-  void record_success(const Progress& progress, int tokens, TimePoint now);
+  void record_success(const Progress& progress, int tokens, TokenCount counted, TimePoint now);
   void keep_sample(const Progress& progress);
 
   RecorderOptions options_;

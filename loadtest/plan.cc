@@ -27,15 +27,16 @@ class Planner final {
     std::vector<PromptSegment> history;
     if (tenant.prefix_tokens > 0) {
       const auto group = lengths_.below(static_cast<std::uint64_t>(tenant.prefix_groups));
-      history.push_back({prefix_seed(index, group), tenant.prefix_tokens});
+      history.push_back({prefix_seed(index, group), scaled(tenant.prefix_tokens)});
     }
     for (int turn = 0; turn < tenant.turns; ++turn) {
       PlannedRequest request;
       request.at_seconds = turn == 0 ? at : 0.0;
       request.first_turn = turn == 0;
       request.tenant = index;
-      request.max_tokens = cut(tenant.output_tokens.draw(lengths_), scenario_.max_output_tokens);
-      history.push_back({next_body(), tenant.prompt_tokens.draw(lengths_)});
+      request.max_tokens =
+          cut(scaled(tenant.output_tokens.draw(lengths_)), scenario_.max_output_tokens);
+      history.push_back({next_body(), scaled(tenant.prompt_tokens.draw(lengths_))});
       request.prompt = history;
       // The next turn repeats the answer; what it will say is not known, its length is.
       history.push_back({next_body(), request.max_tokens});
@@ -59,7 +60,7 @@ class Planner final {
     };
     if (tenant.prefix_tokens > 0) {
       const auto group = lengths_.below(static_cast<std::uint64_t>(tenant.prefix_groups));
-      add(prefix_seed(request.tenant, group), tenant.prefix_tokens);
+      add(prefix_seed(request.tenant, group), scaled(tenant.prefix_tokens));
     }
     for (const std::uint64_t block : entry.blocks) {
       add(mix(mix(scenario_.seed, kBlocks), block), scaled(kTraceBlockTokens));

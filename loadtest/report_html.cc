@@ -14,20 +14,24 @@ constexpr const char* kHead = R"html(<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{0}</title><style>
-body{{font:15px/1.5 system-ui,sans-serif;color:#1a1a1a;background:#fff;max-width:1200px;
+:root{{--ink:#1a1a1a;--soft:#555;--paper:#fff;--line:#ddd;--grid:#eee;--bad:#b00020}}
+@media(prefers-color-scheme:dark){{:root{{--ink:#e6e6e6;--soft:#a8a8a8;--paper:#16181b;
+--line:#3a3d42;--grid:#2a2d31;--bad:#ff6b7a}}}}
+body{{font:15px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--paper);max-width:1200px;
 margin:2rem auto;padding:0 1rem}}
 h1{{font-size:1.5rem;margin-bottom:.2rem}}h2{{font-size:1.1rem;margin:1.6rem 0 .4rem}}
-.note{{color:#555;margin-top:0}}.cards{{display:flex;flex-wrap:wrap;gap:12px;margin:1rem 0}}
-.card{{border:1px solid #ddd;border-radius:6px;padding:8px 14px;min-width:130px}}
-.card b{{display:block;font-size:1.35rem}}.card span{{color:#555;font-size:.85rem}}
+.note{{color:var(--soft);margin-top:0}}.cards{{display:flex;flex-wrap:wrap;gap:12px;margin:1rem 0}}
+.card{{border:1px solid var(--line);border-radius:6px;padding:8px 14px;min-width:130px}}
+.card b{{display:block;font-size:1.35rem}}.card span{{color:var(--soft);font-size:.85rem}}
 table{{border-collapse:collapse}}th,td{{padding:3px 12px;text-align:right;
-border-bottom:1px solid #e5e5e5;font-variant-numeric:tabular-nums}}
+border-bottom:1px solid var(--line);font-variant-numeric:tabular-nums}}
 th:first-child,td:first-child{{text-align:left}}
 .plots{{display:grid;grid-template-columns:repeat(auto-fit,minmax(440px,1fr));gap:18px}}
-svg{{width:100%;border:1px solid #e5e5e5;border-radius:6px}}
-svg text{{font:11px system-ui,sans-serif;fill:#555}}svg text[fill]{{fill:revert-layer}}
-svg .title{{font-weight:600;font-size:13px;fill:#1a1a1a}}.grid{{stroke:#eee}}
-.bad{{color:#b00020}}
+svg{{width:100%;border:1px solid var(--line);border-radius:6px}}
+svg text{{font:11px system-ui,sans-serif;fill:var(--soft)}}svg text[fill]{{fill:revert-layer}}
+svg .title{{font-weight:600;font-size:13px;fill:var(--ink)}}.grid{{stroke:var(--grid)}}
+.shade{{fill:var(--soft);opacity:.1}}.limit{{stroke:var(--bad);stroke-dasharray:5 4}}
+.bad{{color:var(--bad)}}
 </style></head><body><h1>{0}</h1><p class="note">{1}</p>
 )html";
 
@@ -102,12 +106,22 @@ std::string latency_table(const ReportReader& report) {
 std::string tenant_table(const ReportReader& report) {
   if (report.size({"tenants"}) < 2) return "";
   std::string out = "<h2>Tenants</h2>\n<table><tr>";
-  constexpr std::array keys = {"name",      "weight", "sent",         "completed",
-                               "cancelled", "failed", "output_tokens"};
-  for (const char* key : keys) out += fmt::format("<th>{}</th>", key);
-  out += "</tr>\n";
+  const std::vector<std::pair<const char*, ReportReader::Path>> heads = {
+      {"tenant", {"name"}},
+      {"weight", {"weight"}},
+      {"sent", {"sent"}},
+      {"completed", {"completed"}},
+      {"cancelled", {"cancelled"}},
+      {"failed", {"failed"}},
+      {"output tokens", {"output_tokens"}},
+      {"first token p50, ms", {"ttft_ms", "p50"}},
+      {"p99, ms", {"ttft_ms", "p99"}}};
   std::vector<std::vector<std::string>> columns;
-  for (const char* key : keys) columns.push_back(report.column("tenants", key));
+  for (const auto& [head, path] : heads) {
+    out += fmt::format("<th>{}</th>", head);
+    columns.push_back(report.column("tenants", path));
+  }
+  out += "</tr>\n";
   for (std::size_t row = 0; row < columns.front().size(); ++row) {
     out += "<tr>";
     for (const auto& column : columns) {
@@ -140,7 +154,7 @@ Series pairs(const std::string& name, const std::vector<std::vector<double>>& ro
 }
 
 std::string percentile_plot(const ReportReader& report) {
-  PlotOptions options{"Latency by percentile", "percentile", "ms", true, {}};
+  PlotOptions options{"Latency by percentile", "percentile", "ms", true};
   options.x_ticks = {{0, "0"}, {1, "90"}, {2, "99"}, {3, "99.9"}, {4, "99.99"}, {5, "99.999"}};
   return svg_plot(options, {pairs("first token", report.rows({"percentiles", "ttft"}), 1),
                             pairs("between tokens", report.rows({"percentiles", "itl"}), 1),
@@ -148,7 +162,7 @@ std::string percentile_plot(const ReportReader& report) {
 }
 
 std::string sample_plot(const ReportReader& report) {
-  const std::vector<std::string> names = report.column("tenants", "name");
+  const std::vector<std::string> names = report.column("tenants", {"name"});
   std::vector<Series> all(std::max<std::size_t>(1, names.size()));
   for (std::size_t i = 0; i < all.size(); ++i) {
     all[i].dots = true;
@@ -159,24 +173,31 @@ std::string sample_plot(const ReportReader& report) {
     const auto tenant = static_cast<std::size_t>(row[2]);
     if (tenant < all.size()) all[tenant].points.emplace_back(row[0], row[1]);
   }
-  return svg_plot({"Time to first token of each request", "meant to be sent at, s", "ms", true, {}},
-                  all);
+  PlotOptions options{"Time to first token of each request", "meant to be sent at, s", "ms", true};
+  const double limit = report.number({"scenario", "slo", "ttft_ms"});
+  if (limit > 0.0) options.y_lines = {{limit, "SLO"}};
+  return svg_plot(options, all);
 }
 
 std::string plots(const ReportReader& report) {
   const auto seconds = report.rows({"seconds"});
+  const auto over_time = [&report](const char* title, const char* y_label) {
+    PlotOptions options{title, "s", y_label, false};
+    options.shaded_to = report.number({"scenario", "warmup_s"});
+    return options;
+  };
   std::string out = "<h2>Plots</h2>\n<div class=\"plots\">\n";
   out += percentile_plot(report);
   out += sample_plot(report);
-  out += svg_plot({"Requests", "s", "a second", false, {}},
+  out += svg_plot(over_time("Requests", "a second"),
                   {pairs("sent", seconds, 0, true), pairs("ended", seconds, 1, true),
                    pairs("failed", seconds, 2, true)});
-  out += svg_plot({"Output tokens", "s", "a second", false, {}}, {pairs("", seconds, 3, true)});
+  out += svg_plot(over_time("Output tokens", "a second"), {pairs("", seconds, 3, true)});
   const auto gauges = report.rows({"server", "samples"});
   if (!gauges.empty()) {
-    out += svg_plot({"Requests in the server", "s", "", false, {}},
+    out += svg_plot(over_time("Requests in the server", ""),
                     {pairs("running", gauges, 1), pairs("waiting", gauges, 2)});
-    out += svg_plot({"Cache in use", "s", "share", false, {}}, {pairs("", gauges, 3)});
+    out += svg_plot(over_time("Cache in use", "share"), {pairs("", gauges, 3)});
   }
   return out + "</div>\n";
 }
@@ -192,8 +213,8 @@ Result<std::string> html_report(std::string_view json) {
           plots(report);
   page +=
       "<p class=\"note\">Latencies count from the moment a request was meant to be sent. Requests "
-      "meant for the warm-up are left out of all figures but the curves over time. Quantiles are "
-      "exact to 0.4 %.</p>\n</body></html>\n";
+      "meant for the warm-up (shaded) are left out of all figures but the curves over time. "
+      "Quantiles are exact to 0.4 %.</p>\n</body></html>\n";
   return page;
 }
 

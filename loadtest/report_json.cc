@@ -20,9 +20,12 @@ constexpr std::array<std::pair<const char*, double>, 7> kQuantiles = {{{"p50", 0
                                                                        {"max", 1.0}}};
 // Of the percentile plot: evenly spaced in "nines".
 constexpr int kCurvePoints = 60;
-constexpr std::size_t kMaxSamples = 4000;
+constexpr std::size_t kMaxSamples = 1500;
 
 double ms(double microseconds) { return microseconds * 1e-3; }
+
+// Of what is only plotted: three decimals of a second, a millisecond, a share.
+double rounded(double value) { return std::round(value * 1e3) / 1e3; }
 
 Json latency(const Histogram& histogram) {
   Json json;
@@ -40,7 +43,7 @@ Json curve(const Histogram& histogram) {
   const double last = std::log10(static_cast<double>(histogram.count()));
   for (int i = 0; i <= kCurvePoints; ++i) {
     const double nines = last * i / kCurvePoints;
-    points.push_back({nines, ms(histogram.quantile(1.0 - std::pow(10.0, -nines)))});
+    points.push_back({rounded(nines), ms(histogram.quantile(1.0 - std::pow(10.0, -nines)))});
   }
   return points;
 }
@@ -114,16 +117,27 @@ Json server_json(const ServerMetrics& server) {
   Json json;
   json["available"] = server.available();
   if (!server.available()) return json;
-  json["queue_ms_mean"] = server.mean_queue_ms();
+  for (const auto& [name, metric] :
+       {std::pair{"queue_ms_mean", "vllm:request_queue_time_seconds"},
+        std::pair{"prefill_ms_mean", "vllm:request_prefill_time_seconds"},
+        std::pair{"ttft_ms_mean", "vllm:time_to_first_token_seconds"},
+        std::pair{"e2e_ms_mean", "vllm:e2e_request_latency_seconds"}}) {
+    json[name] = server.mean_ms(metric);
+  }
   json["prompt_tokens"] = server.growth("vllm:prompt_tokens_total");
   json["generation_tokens"] = server.growth("vllm:generation_tokens_total");
   json["prefix_cache_queries"] = server.growth("vllm:prefix_cache_queries_total");
   json["prefix_cache_hits"] = server.growth("vllm:prefix_cache_hits_total");
   json["preemptions"] = server.growth("vllm:num_preemptions_total");
+  // What a cost model is fitted to (latentd-sim fit); latentd's own metrics.
+  json["engine"] = {{"steps", server.growth("latentd_engine_step_seconds_count")},
+                    {"step_seconds", server.growth("latentd_engine_step_seconds_sum")},
+                    {"tokens", server.growth("latentd_iteration_tokens_total_sum")},
+                    {"prefill_tokens", server.growth("latentd_prompt_tokens_computed_total")}};
   json["samples"] = Json::array();
   for (const GaugeSample& sample : server.samples()) {
     json["samples"].push_back(
-        {sample.at_seconds, sample.running, sample.waiting, sample.cache_usage});
+        {sample.at_seconds, sample.running, sample.waiting, rounded(sample.cache_usage)});
   }
   return json;
 }
@@ -149,8 +163,13 @@ void add_rates(const Scenario& scenario, const RunResult& result, Json& json) {
       {"good", total.good},
       {"fraction", finished > 0.0 ? static_cast<double>(total.good) / finished : 0.0},
       {"requests_per_s", static_cast<double>(measures.window_good) / window}};
+  json["token_counts"] = {{"by_usage", measures.counted[0]},
+                          {"by_length", measures.counted[1]},
+                          {"by_events", measures.counted[2]}};
   json["tokens"] = {
       {"prompt", total.prompt_tokens},
+      {"prefill_pairs", total.prefill_pairs},
+      {"decode_pairs", total.decode_pairs},
       {"cached", total.cached_tokens},
       {"output", total.output_tokens},
       {"cached_fraction", total.prompt_tokens > 0 ? static_cast<double>(total.cached_tokens) /
@@ -169,8 +188,17 @@ void add_plots(const Measures& measures, Json& json) {
   const std::size_t every = measures.samples.size() / kMaxSamples + 1;
   for (std::size_t i = 0; i < measures.samples.size(); i += every) {
     const Sample& sample = measures.samples[i];
-    json["samples"].push_back({sample.at_seconds, sample.ttft_ms, sample.tenant});
+    json["samples"].push_back({rounded(sample.at_seconds), rounded(sample.ttft_ms), sample.tenant});
   }
+}
+
+// A line a member: small, and fit for a diff.
+std::string lines_of(const Json& json) {
+  std::string out;
+  for (const auto& [key, value] : json.items()) {
+    out += (out.empty() ? "{\n" : ",\n") + Json(key).dump() + ": " + value.dump();
+  }
+  return out + "\n}\n";
 }
 
 }  // namespace
@@ -208,7 +236,7 @@ std::string make_report(const Scenario& scenario, const RunOptions& options,
   json["tenants"] = tenants_json(scenario, measures);
   json["server"] = server_json(result.server);
   add_plots(measures, json);
-  return json.dump(1) + "\n";
+  return lines_of(json);
 }
 
 std::string outcome_lines(const std::vector<Outcome>& outcomes) {

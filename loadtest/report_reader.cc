@@ -6,20 +6,31 @@ namespace latentd::loadtest {
 
 using Json = nlohmann::json;
 
+namespace {
+
+const Json& find(const Json& root, const ReportReader::Path& path) {
+  static const Json kNone;
+  const Json* node = &root;
+  for (const char* key : path) {
+    if (!node->is_object()) return kNone;
+    const auto found = node->find(key);
+    if (found == node->end()) return kNone;
+    node = &*found;
+  }
+  return *node;
+}
+
+std::string text_of(const Json& node) {
+  if (node.is_null()) return "";
+  return node.is_string() ? node.get<std::string>() : node.dump();
+}
+
+}  // namespace
+
 struct ReportReader::Document {
   Json root;
 
-  const Json& at(const Path& path) const {
-    static const Json kNone;
-    const Json* node = &root;
-    for (const char* key : path) {
-      if (!node->is_object()) return kNone;
-      const auto found = node->find(key);
-      if (found == node->end()) return kNone;
-      node = &*found;
-    }
-    return *node;
-  }
+  const Json& at(const Path& path) const { return find(root, path); }
 };
 
 ReportReader::ReportReader(std::unique_ptr<Document> document) : document_(std::move(document)) {}
@@ -41,11 +52,7 @@ double ReportReader::number(const Path& path) const {
   return node.is_number() ? node.get<double>() : 0.0;
 }
 
-std::string ReportReader::text(const Path& path) const {
-  const Json& node = document_->at(path);
-  if (node.is_null()) return "";
-  return node.is_string() ? node.get<std::string>() : node.dump();
-}
+std::string ReportReader::text(const Path& path) const { return text_of(document_->at(path)); }
 
 bool ReportReader::flag(const Path& path) const {
   const Json& node = document_->at(path);
@@ -79,18 +86,11 @@ std::vector<std::vector<double>> ReportReader::rows(const Path& path) const {
   return rows;
 }
 
-std::vector<std::string> ReportReader::column(const char* list, const char* key) const {
+std::vector<std::string> ReportReader::column(const char* list, const Path& path) const {
   std::vector<std::string> values;
   const Json& node = document_->at({list});
   if (!node.is_array()) return values;
-  for (const Json& item : node) {
-    const bool found = item.is_object() && item.contains(key);
-    if (!found) {
-      values.emplace_back();
-    } else {
-      values.push_back(item[key].is_string() ? item[key].get<std::string>() : item[key].dump());
-    }
-  }
+  for (const Json& item : node) values.push_back(text_of(find(item, path)));
   return values;
 }
 

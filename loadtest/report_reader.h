@@ -32,8 +32,8 @@ class ReportReader final {
   std::vector<std::pair<std::string, std::uint64_t>> counts(const char* key) const;
   // A list of lists of numbers.
   std::vector<std::vector<double>> rows(const Path& path) const;
-  // Member `key` of each object of the list `list`.
-  std::vector<std::string> column(const char* list, const char* key) const;
+  // What lies at `path` in each object of the list `list`.
+  std::vector<std::string> column(const char* list, const Path& path) const;
 
  private:
   struct Document;

@@ -89,6 +89,12 @@ Result<std::string> summary_table(std::string_view json) {
   add(out, "prompt tokens",
       fmt::format("{:.0f}, {:.1f} % from the prefix cache", report.number({"tokens", "prompt"}),
                   report.number({"tokens", "cached_fraction"}) * 100.0));
+  if (report.number({"token_counts", "by_events"}) > 0) {
+    add(out, "output tokens",
+        fmt::format("counted by events in {} answers: the server did not say, and may send several "
+                    "tokens in one",
+                    count({"token_counts", "by_events"})));
+  }
   if (report.size({"tenants"}) > 1) {
     add(out, "fairness (Jain)",
         fmt::format("{:.3f} by tokens for weight, {:.3f} by share served",

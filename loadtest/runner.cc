@@ -47,6 +47,15 @@ void print_progress(const Live& live, double seconds, std::uint64_t& last_tokens
   std::fflush(stderr);
 }
 
+// A server with keys asks for one at its metrics too: the run's, or any tenant's.
+std::string metrics_key(const Scenario& scenario, const RunOptions& options) {
+  std::string key = options.target.api_key;
+  for (const Tenant& tenant : scenario.tenants) {
+    if (key.empty()) key = tenant.api_key;
+  }
+  return key;
+}
+
 // Until all lanes are through: the progress line and the server's own figures, once a second.
 void watch(const RunOptions& options, const Live& live, const std::atomic<int>& running,
            TimePoint start, ServerMetrics& server) {
@@ -58,7 +67,7 @@ void watch(const RunOptions& options, const Live& live, const std::atomic<int>& 
     }
     if (running.load() == 0) break;
     if (options.progress) print_progress(live, tick, last_tokens);
-    if (!options.metrics_url.empty()) server.sample(options.metrics_url, tick);
+    if (!options.metrics_url.empty()) server.sample(tick);
   }
   if (options.progress) fmt::print(stderr, "\n");
 }
@@ -108,7 +117,9 @@ Result<RunResult> run_scenario(const Scenario& scenario, const RunOptions& optio
 
   RunResult result;
   result.planned = plan.size();
-  if (!options.metrics_url.empty()) result.server.begin(options.metrics_url);
+  if (!options.metrics_url.empty()) {
+    result.server.begin(options.metrics_url, metrics_key(scenario, options));
+  }
   Live live;
   SessionCounter next_session{0};
   std::vector<std::unique_ptr<Lane>> lanes;
@@ -142,7 +153,7 @@ Result<RunResult> run_scenario(const Scenario& scenario, const RunOptions& optio
   result.wall_s = to_seconds(steady_now() - recorder.start);
   result.load_average = load_average();
   result.interrupted = stop.load();
-  if (!options.metrics_url.empty()) result.server.end(options.metrics_url);
+  if (!options.metrics_url.empty()) result.server.end();
   collect(lanes, result);
   return result;
 }

@@ -11,8 +11,8 @@
 //       prompt_tokens: {median: 300, sigma: 0.8, min: 8, max: 4000}   # log-normal; or a number, or
 //       output_tokens: {min: 16, max: 256}                            # {min, max}: uniform
 //       shared_prefix: {tokens: 512, groups: 4}
-//       turns: 5                              # a session: each turn repeats all before it and
-//       waits think_s: 2                            #   for the answer, then for so long
+//       turns: 5                              # a session: each turn repeats all before it
+//       think_s: 2                            #   and waits for the answer, then for so long
 //       cancel_rate: 0.05                     # of requests, hung up on somewhere in their answer
 //       slow_reader_rate: 0.01                # of requests, read at slow_reader_bytes_per_s
 //   slo: {ttft_ms: 1000, itl_ms: 50}
@@ -76,7 +76,7 @@ struct Scenario {
   int concurrency = 1;        // kClosed
   std::string trace;          // kTrace: path
   double time_scale = 1.0;    // kTrace: 2 replays twice as fast
-  double length_scale = 1.0;  // kTrace: of prompt and output lengths, for small models
+  double length_scale = 1.0;  // of all lengths, so that a small model can be asked
   int max_prompt_tokens = 0;  // > 0: longer prompts are cut
   int max_output_tokens = 0;
   double duration_s = 0.0;    // 0: no limit

@@ -14,11 +14,12 @@ namespace {
 using boost::asio::ip::tcp;
 
 // The body of GET `url`, or nothing.
-std::string fetch(const std::string& url) {
+std::string fetch(const std::string& url, const std::string& api_key) {
   const auto parsed = parse_url(url, 80);
   if (!parsed.ok()) return "";
-  const std::string request = "GET " + (parsed->path.empty() ? "/" : parsed->path) +
-                              " HTTP/1.0\r\nHost: " + parsed->host + "\r\n\r\n";
+  const std::string request =
+      "GET " + (parsed->path.empty() ? "/" : parsed->path) + " HTTP/1.0\r\nHost: " + parsed->host +
+      (api_key.empty() ? "" : "\r\nAuthorization: Bearer " + api_key) + "\r\n\r\n";
   std::string answer;
   try {
     tcp::iostream stream;
@@ -63,31 +64,33 @@ std::map<std::string, double, std::less<>> parse_metrics(std::string_view text) 
   return values;
 }
 
-void ServerMetrics::begin(const std::string& url) {
-  before_ = parse_metrics(fetch(url));
+void ServerMetrics::begin(const std::string& url, const std::string& api_key) {
+  url_ = url;
+  api_key_ = api_key;
+  before_ = parse_metrics(fetch(url_, api_key_));
   available_ = before_.contains("vllm:num_requests_running");
 }
 
-void ServerMetrics::sample(const std::string& url, double at_seconds) {
+void ServerMetrics::sample(double at_seconds) {
   if (!available_) return;
-  const auto values = parse_metrics(fetch(url));
+  const auto values = parse_metrics(fetch(url_, api_key_));
   if (values.empty()) return;
   samples_.push_back({at_seconds, value_of(values, "vllm:num_requests_running"),
                       value_of(values, "vllm:num_requests_waiting"),
                       value_of(values, "vllm:kv_cache_usage_perc")});
 }
 
-void ServerMetrics::end(const std::string& url) {
-  if (available_) after_ = parse_metrics(fetch(url));
+void ServerMetrics::end() {
+  if (available_) after_ = parse_metrics(fetch(url_, api_key_));
 }
 
 double ServerMetrics::growth(std::string_view name) const {
   return value_of(after_, name) - value_of(before_, name);
 }
 
-double ServerMetrics::mean_queue_ms() const {
-  const double count = growth("vllm:request_queue_time_seconds_count");
-  return count > 0.0 ? growth("vllm:request_queue_time_seconds_sum") / count * 1e3 : -1.0;
+double ServerMetrics::mean_ms(const std::string& name) const {
+  const double count = growth(name + "_count");
+  return count > 0.0 ? growth(name + "_sum") / count * 1e3 : -1.0;
 }
 
 }  // namespace latentd::loadtest

@@ -64,22 +64,25 @@ bool equals_ignoring_case(std::string_view a, std::string_view b) {
 EventFacts scan_event(std::string_view data, std::uint64_t hash) {
   EventFacts facts;
   facts.hash = hash;
-  if (data == "[DONE]") {
-    facts.done = true;
-    return facts;
-  }
   const std::string_view error = value_of(data, "\"error\"");
   facts.error = !error.empty() && !error.starts_with("null");
   scan_ids(value_of(data, "\"token_ids\""), facts);
   facts.has_text = facts.token_ids > 0 || is_filled_string(value_of(data, "\"text\"")) ||
                    is_filled_string(value_of(data, "\"content\"")) ||
-                   is_filled_string(value_of(data, "\"reasoning_content\""));
+                   is_filled_string(value_of(data, "\"reasoning_content\"")) ||
+                   is_filled_string(value_of(data, "\"reasoning\""));
   const std::string_view finish = value_of(data, "\"finish_reason\"");
   facts.finished = !finish.empty() && !finish.starts_with("null");
+  facts.at_length = finish.starts_with("\"length\"");
   if (value_of(data, "\"usage\"").starts_with('{')) {
     facts.prompt_tokens = int_of(data, "\"prompt_tokens\"");
     facts.completion_tokens = int_of(data, "\"completion_tokens\"");
     facts.cached_tokens = int_of(data, "\"cached_tokens\"");
+  } else if (value_of(data, "\"timings\"").starts_with('{')) {
+    facts.completion_tokens = int_of(data, "\"predicted_n\"");
+    facts.cached_tokens = int_of(data, "\"cache_n\"");
+    facts.prompt_tokens = int_of(data, "\"prompt_n\"");  // without the cached ones
+    if (facts.prompt_tokens >= 0) facts.prompt_tokens += std::max(facts.cached_tokens, 0);
   }
   return facts;
 }

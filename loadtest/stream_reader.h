@@ -5,8 +5,8 @@
 // that count. Borders between reads may fall anywhere, inside a chunk size or a key too.
 //
 // Contract: one thread. feed() calls on_event for each `data:` line (OpenAI's servers send one a
-// event), in order, without its prefix and line end. A response that is not 200 has no events; the
-// first kMaxErrorBody bytes of its body are kept.
+// event), in order, without its prefix and line end; an `error:` line is remembered. A response
+// that is not 200 has no events; the first kMaxErrorBody bytes of its body are kept.
 #pragma once
 
 #include <cstddef>
@@ -19,13 +19,13 @@ namespace latentd::loadtest {
 // What one event says. A quote inside a JSON string is always escaped, so a search for `"key":`
 // finds no text that a model wrote.
 struct EventFacts {
-  bool done = false;       // [DONE]
   bool error = false;      // {"error": ...}
   bool has_text = false;   // text, content or token ids that are not empty
   bool finished = false;   // a finish_reason that is not null
+  bool at_length = false;  // ... and it is "length": max_tokens were made
   int token_ids = 0;       // how many, when the server lists them
   std::uint64_t hash = 0;  // the hash handed in, over these ids
-  int prompt_tokens = -1;  // of the usage; -1: not said
+  int prompt_tokens = -1;  // of the usage, or of llama.cpp's timings; -1: not said
   int completion_tokens = -1;
   int cached_tokens = -1;
 };
@@ -73,6 +73,7 @@ class StreamReader final {
   bool keep_alive() const { return keep_alive_; }
   int status() const { return status_; }
   const std::string& error_body() const { return error_body_; }
+  bool saw_error_line() const { return error_line_; }
 
  private:
   // Moves a line without its end into `line`; false: more bytes are needed (what there was is
@@ -89,6 +90,7 @@ class StreamReader final {
   bool started_ = false;
   bool keep_alive_ = true;
   bool chunked_ = false;
+  bool error_line_ = false;
   bool line_kept_ = false;  // carry_ was handed out as a line: forget it
   std::int64_t length_ = -1;
   std::uint64_t left_ = 0;  // of the body or the chunk
@@ -119,6 +121,8 @@ bool StreamReader::feed(std::string_view bytes, OnEvent on_event) {
       if (line.starts_with("data:")) {
         line.remove_prefix(line.starts_with("data: ") ? 6 : 5);
         on_event(line);
+      } else if (line.starts_with("error:")) {  // older llama.cpp
+        error_line_ = true;
       }
       event_.clear();
     }

@@ -111,6 +111,18 @@ std::string frame(const PlotOptions& options, const Axis& x_axis, const Axis& y_
                        kTop, kHeight - kBottom);
     out += text_at(x, kHeight - kBottom + 16, "middle", label);
   }
+  if (options.shaded_to > x_axis.low) {
+    out += fmt::format(R"(<rect class="shade" x="{}" y="{}" width="{:.1f}" height="{}"/>)", kLeft,
+                       kTop, to_x(x_axis, std::min(options.shaded_to, x_axis.high)) - kLeft,
+                       kHeight - kTop - kBottom);
+  }
+  for (const auto& [value, label] : options.y_lines) {
+    if (value < y_axis.low || value > y_axis.high) continue;
+    const double y = to_y(y_axis, value);
+    out += fmt::format(R"(<line class="limit" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>)", kLeft,
+                       kWidth - kRight, y, y);
+    out += text_at(kWidth - kRight - 4, y - 4, "end", label);
+  }
   out += fmt::format(R"(<text class="title" x="{}" y="18">{}</text>)", kLeft,
                      escape_html(options.title));
   out += text_at((kLeft + kWidth - kRight) / 2, kHeight - 10, "middle", options.x_label);
@@ -122,12 +134,13 @@ std::string frame(const PlotOptions& options, const Axis& x_axis, const Axis& y_
 
 std::string draw(const Series& series, const Axis& x_axis, const Axis& y_axis, const char* colour) {
   std::string out;
-  if (series.dots) {
+  if (series.dots) {  // one path of points without length, whose round ends are the dots
+    out = fmt::format(
+        R"(<path fill="none" stroke="{}" stroke-width="3" stroke-linecap="round" d=")", colour);
     for (const auto& [x, y] : series.points) {
-      out += fmt::format(R"(<circle cx="{:.1f}" cy="{:.1f}" r="1.6" fill="{}"/>)", to_x(x_axis, x),
-                         to_y(y_axis, y), colour);
+      out += fmt::format("M{:.1f} {:.1f}h0", to_x(x_axis, x), to_y(y_axis, y));
     }
-    return out;
+    return out + "\"/>";
   }
   out = fmt::format(R"(<polyline fill="none" stroke="{}" stroke-width="1.6" points=")", colour);
   for (const auto& [x, y] : series.points) {

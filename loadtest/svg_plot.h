@@ -19,7 +19,9 @@ struct PlotOptions {
   std::string title, x_label, y_label;
   bool log_y = false;
   // Ticks of the x axis; empty: chosen.
-  std::vector<std::pair<double, std::string>> x_ticks;
+  std::vector<std::pair<double, std::string>> x_ticks = {};
+  std::vector<std::pair<double, std::string>> y_lines = {};  // limits, dashed, with their names
+  double shaded_to = 0.0;                                    // from the left, as a warm-up
 };
 
 std::string svg_plot(const PlotOptions& options, const std::vector<Series>& series);

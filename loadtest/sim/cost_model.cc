@@ -2,24 +2,17 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <cmath>
 
 namespace latentd::loadtest {
 namespace {
 
-constexpr std::size_t kTerms = 4;
+constexpr std::size_t kTerms = 6;
 using Terms = std::array<double, kTerms>;
 
-constexpr std::string_view kHeader =
-    "phase,rows,tokens,context,tokens_per_second,ms,best_ms,mbytes,gbytes_per_second";
-
 Terms terms_of(const StepWork& work) {
-  return {work.steps, work.decode_rows, work.prefill_tokens, work.pairs};
-}
-
-double piece_pairs(double start, double count) {
-  return count * start + count * (count + 1.0) / 2.0;
+  return {work.steps,        work.decode_rows,   work.prefill_tokens,
+          work.decode_pairs, work.prefill_pairs, work.crowd_pairs};
 }
 
 // Solves the normal equations over the terms in use, by elimination with pivots.
@@ -59,77 +52,31 @@ Terms solve(const std::vector<Measurement>& measurements, const std::array<bool,
   return solution;
 }
 
-std::vector<std::string_view> split(std::string_view line) {
-  std::vector<std::string_view> fields;
-  while (true) {
-    const std::size_t comma = line.find(',');
-    fields.push_back(line.substr(0, comma));
-    if (comma == line.npos) return fields;
-    line.remove_prefix(comma + 1);
-  }
-}
-
-bool to_double(std::string_view text, double& value) {
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  return error == std::errc() && end == text.data() + text.size();
-}
-
-Result<Measurement> parse_row(std::size_t number, std::string_view line, int chunk) {
-  const auto fields = split(line);
-  double rows = 0.0;
-  double tokens = 0.0;
-  double context = 0.0;
-  double ms = 0.0;
-  if (fields.size() != 9 || !to_double(fields[1], rows) || !to_double(fields[2], tokens) ||
-      !to_double(fields[3], context) || !to_double(fields[5], ms) || ms <= 0.0) {
-    return invalid_argument(
-        "bench", "line " + std::to_string(number) + ": not a row of " + std::string(kHeader));
-  }
-  Measurement measured;
-  measured.seconds = ms * 1e-3;
-  if (fields[0] == "decode") {
-    measured.work.decode_rows = rows;
-    measured.work.pairs = rows * (context + 1.0);
-    return measured;
-  }
-  if (fields[0] != "prefill") {
-    return invalid_argument(
-        "bench", "line " + std::to_string(number) + ": the phase must be decode or prefill");
-  }
-  measured.work.prefill_tokens = tokens;
-  measured.work.steps = std::ceil(tokens / chunk);
-  measured.work.pairs = piece_pairs(0.0, tokens);
-  return measured;
-}
-
 }  // namespace
+
+double piece_pairs(double start, double count) {
+  return count * start + count * (count + 1.0) / 2.0;
+}
+
+double crowd_pairs(double decode_pairs, double rows_of_a_step) {
+  return rows_of_a_step > kCrowd ? decode_pairs * (1.0 - kCrowd / rows_of_a_step) : 0.0;
+}
 
 StepWork work_of(const BatchPlan& plan) {
   StepWork work;
   for (const PlanRow& row : plan.rows) {
-    (row.count == 1 ? work.decode_rows : work.prefill_tokens) += row.count;
-    work.pairs += piece_pairs(row.start, row.count);
+    const bool decode = row.count == 1;
+    (decode ? work.decode_rows : work.prefill_tokens) += row.count;
+    (decode ? work.decode_pairs : work.prefill_pairs) += piece_pairs(row.start, row.count);
   }
+  work.crowd_pairs = crowd_pairs(work.decode_pairs, work.decode_rows);
   return work;
-}
-
-Result<std::vector<Measurement>> parse_bench_csv(std::string_view text, int chunk) {
-  std::vector<Measurement> measurements;
-  for (std::size_t number = 1; !text.empty(); ++number) {
-    const std::size_t end = std::min(text.find('\n'), text.size());
-    const std::string_view line = text.substr(0, end);
-    text.remove_prefix(std::min(end + 1, text.size()));
-    if (line.empty() || line == kHeader) continue;
-    LATENTD_ASSIGN_OR_RETURN(const Measurement measured, parse_row(number, line, chunk));
-    measurements.push_back(measured);
-  }
-  return measurements;
 }
 
 Result<Fit> fit_cost_model(const std::vector<Measurement>& measurements) {
   if (measurements.size() < kTerms) {
-    return invalid_argument("bench",
-                            "needs at least 4 rows, got " + std::to_string(measurements.size()));
+    return invalid_argument("measurements",
+                            "must be at least 6, got " + std::to_string(measurements.size()));
   }
   std::array<bool, kTerms> used;
   used.fill(true);
@@ -153,7 +100,7 @@ Result<Fit> fit_cost_model(const std::vector<Measurement>& measurements) {
     used[worst] = false;
   }
   Fit fit;
-  fit.model = {terms[0], terms[1], terms[2], terms[3]};
+  fit.model = {terms[0], terms[1], terms[2], terms[3], terms[4], terms[5], 0.0};
   for (const Measurement& measured : measurements) {
     const double error =
         std::abs(fit.model.seconds(measured.work) - measured.seconds) / measured.seconds;

@@ -1,16 +1,20 @@
 // CostModel: how long one step of the engine takes, as a sum over what the step does.
 //
-//   seconds = step + row * decode rows + token * prefill tokens + pair * attended pairs
+//   seconds = step + row * decode rows + token * prefill tokens
+//                  + row_pair * pairs of decode rows + token_pair * pairs of prefill tokens
+//                  + crowd_pair * pairs of decode rows beyond the first kCrowd
 //
-// An attended pair is one query token and one cached token: a decode row at context c has c, a
-// prompt piece of n tokens from position s has n * s + n * (n + 1) / 2. Coefficients are fitted to
-// the output of `latentd-bench --csv` by least squares of the *relative* error, with none below 0
-// (the one most below is dropped and the rest fitted again).
+// A pair is a computed token and a token that it attends to: a decode row at context c has c + 1, a
+// prompt piece of n tokens from position s has n * s + n * (n + 1) / 2. They cost different things:
+// a prompt's tokens share what they read of the cache, decode rows do not, and many rows' latents
+// do not fit a processor's caches any more. Coefficients are fitted by least squares of the
+// *relative* error, with none below 0 (the one most below is dropped and the rest fitted again).
+// The sum is linear, so a measurement may be one step (of latentd-bench) or all steps of a run (of
+// a server, by its metrics).
 //
 // Contract: plain values, pure functions.
 #pragma once
 
-#include <string_view>
 #include <vector>
 
 #include "base/result.h"
@@ -22,29 +26,38 @@ struct StepWork {
   double steps = 1.0;
   double decode_rows = 0.0;
   double prefill_tokens = 0.0;
-  double pairs = 0.0;
+  double decode_pairs = 0.0;
+  double prefill_pairs = 0.0;
+  double crowd_pairs = 0.0;
 };
 
+inline constexpr double kCrowd = 8.0;
+// Of decode_pairs in steps of so many rows.
+double crowd_pairs(double decode_pairs, double rows_of_a_step);
+
 StepWork work_of(const BatchPlan& plan);
+
+// Pairs of `count` tokens from position `start`.
+double piece_pairs(double start, double count);
 
 struct Measurement {
   StepWork work;
   double seconds = 0.0;
 };
 
-// The rows of `latentd-bench --csv`; prompts were cut into pieces of `chunk`. kInvalidArgument with
-// the line at fault.
-Result<std::vector<Measurement>> parse_bench_csv(std::string_view text, int chunk);
-
 struct CostModel {
   double step = 1e-3;
   double row = 0.0;
   double token = 0.0;
-  double pair = 0.0;
+  double row_pair = 0.0;
+  double token_pair = 0.0;
+  double crowd_pair = 0.0;
+  double door = 0.0;  // of a request before it reaches the engine, not of a step
 
   double seconds(const StepWork& work) const {
     return step * work.steps + row * work.decode_rows + token * work.prefill_tokens +
-           pair * work.pairs;
+           row_pair * work.decode_pairs + token_pair * work.prefill_pairs +
+           crowd_pair * work.crowd_pairs;
   }
 };
 

@@ -6,59 +6,18 @@ Usage: e2e_test.py LOADTEST LATENTD. Needs nothing but the standard library; por
 from __future__ import annotations
 
 import json
-import os
-import re
-import signal
 import subprocess
 import sys
-import tempfile
 import unittest
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+import harness
+from harness import Server
+
 LOADTEST, LATENTD = sys.argv[1:3]
 
 
-class Server:
-    """A server process that says on which ports it listens, and with `ready` when it serves."""
-
-    def __init__(self, command: list[str], pattern: str, ready: str = ""):
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        assert self.process.stdout is not None
-        seen = []
-        for line in self.process.stdout:
-            seen.append(line)
-            if match := re.search(pattern, line):
-                self.ports = [int(port) for port in match.groups()]
-            if hasattr(self, "ports") and re.search(ready, line):
-                break
-        else:
-            raise AssertionError("".join(seen))
-        # What it says later must not fill the pipe.
-        self._drain = subprocess.Popen(["cat"], stdin=self.process.stdout, stdout=subprocess.DEVNULL)
-
-    def stop(self) -> None:
-        self.process.send_signal(signal.SIGTERM)
-        self.process.wait(20)
-        assert self.process.stdout is not None
-        self.process.stdout.close()
-        self._drain.wait(20)
-
-
-class LoadTest(unittest.TestCase):
-    directory: Path
-
-    def setUp(self) -> None:
-        temporary = tempfile.TemporaryDirectory()
-        self.addCleanup(temporary.cleanup)
-        self.directory = Path(temporary.name)
-
-    def run_tool(self, *flags: str) -> tuple[dict, list[dict]]:
-        report, lines = self.directory / "report.json", self.directory / "requests.jsonl"
-        command = [LOADTEST, "run", "--no-progress", "--json", str(report), "--requests-out", str(lines)]
-        subprocess.run(command + list(flags), check=True, stdout=subprocess.DEVNULL, timeout=60)
-        requests = [json.loads(line) for line in lines.read_text().splitlines()]
-        return json.loads(report.read_text()), requests
+class LoadTest(harness.LoadTest):
+    loadtest = LOADTEST
 
 
 def fnv_of_counting(tokens: int) -> int:
@@ -75,8 +34,8 @@ class NullServerTest(LoadTest):
 
     @classmethod
     def setUpClass(cls) -> None:
-        cls.server = Server([LOADTEST, "null-server", "--port", "0"], r"127\.0\.0\.1:(\d+)")
-        cls.url = f"http://127.0.0.1:{cls.server.ports[0]}"
+        cls.server = Server.null(LOADTEST)
+        cls.url = cls.server.url
 
     @classmethod
     def tearDownClass(cls) -> None:
@@ -93,6 +52,18 @@ class NullServerTest(LoadTest):
         self.assertEqual(report["tokens"]["prompt"], 20_000)
         self.assertEqual({request["hash"] for request in requests}, {fnv_of_counting(700)})
         self.assertEqual([request["index"] for request in requests], list(range(400)))
+
+    def test_grpc_streams_lose_none_either(self) -> None:
+        report, requests = self.run_tool(
+            "--url", f"127.0.0.1:{self.server.ports[1]}", "--api", "grpc", "--process", "closed", "--concurrency", "100",
+            "--requests", "200", "--prompt-tokens", "50", "--output-tokens", "300", "--cancel-rate", "0.1", "--seed", "4",
+        )  # fmt: skip
+        whole = [request for request in requests if not request["error"]]
+        self.assertEqual(report["requests"]["failed"], 0)
+        self.assertEqual(len(whole) + report["requests"]["cancelled"], 200)
+        self.assertGreater(report["requests"]["cancelled"], 0)
+        self.assertEqual({request["hash"] for request in whole}, {fnv_of_counting(300)})
+        self.assertEqual(report["tokens"]["prompt"], 50 * len(whole))
 
     def test_open_loop_sends_what_was_planned(self) -> None:
         report, requests = self.run_tool(
@@ -111,11 +82,13 @@ class NullServerTest(LoadTest):
         report, _ = self.run_tool("--url", "http://127.0.0.1:1", "--rate", "100", "--requests", "5")
         self.assertEqual(report["errors"], {"connect: Connection refused": 5})
 
-    def test_compare_tells_by_its_exit_code(self) -> None:
-        self.run_tool("--url", self.url, "--rate", "100", "--requests", "20")
-        path = str(self.directory / "report.json")
-        same = subprocess.run([LOADTEST, "compare", path, path], stdout=subprocess.DEVNULL)
-        self.assertEqual(same.returncode, 0)
+    def test_its_own_clock_is_behind_no_clients(self) -> None:
+        report, _ = self.run_tool("--url", self.url, "--rate", "100", "--requests", "30", "--output-tokens", "5")
+        server, latency = report["server"], report["latency_ms"]
+        self.assertEqual(server["generation_tokens"], 150)
+        self.assertGreaterEqual(server["ttft_ms_mean"], 0.0)
+        self.assertLessEqual(server["ttft_ms_mean"], latency["ttft"]["mean"])
+        self.assertLessEqual(server["e2e_ms_mean"], latency["e2e"]["mean"])
 
 
 class RealServerTest(LoadTest):
@@ -125,9 +98,7 @@ class RealServerTest(LoadTest):
 
     @classmethod
     def setUpClass(cls) -> None:
-        command = [LATENTD, "serve", "--model", str(ROOT / "models/latent-mini"), "--http-port", "0",
-                   "--grpc-port", "0", "--drain-propagation", "0"]  # fmt: skip
-        cls.server = Server(command, r"listening\W+http\W+127\.0\.0\.1:(\d+)\W+grpc\W+127\.0\.0\.1:(\d+)", r"\bready\b")
+        cls.server = Server.latentd(LATENTD)
 
     @classmethod
     def tearDownClass(cls) -> None:
@@ -151,19 +122,84 @@ class RealServerTest(LoadTest):
         self.assertEqual(len({hash for hash, _, _ in alone}), 12)
 
     def test_a_session_finds_its_earlier_turns_in_the_prefix_cache(self) -> None:
-        scenario = self.directory / "agent.yaml"
-        scenario.write_text(
+        scenario = self.scenario(
             "arrivals: {process: closed, concurrency: 2}\nrequests: 8\n"
             "tenants: [{turns: 4, prompt_tokens: 80, output_tokens: 4}]\n"
         )
-        url = f"http://127.0.0.1:{self.server.ports[0]}"
-        report, _ = self.run_tool("--url", url, "--scenario", str(scenario))
+        report, _ = self.run_tool("--url", self.server.url, "--scenario", scenario)
         self.assertEqual(report["requests"]["completed"], 8)
         self.assertGreater(report["tokens"]["cached"], 0)
-        self.assertTrue(report["server"]["available"])
-        self.assertEqual(report["server"]["generation_tokens"], 32)
+        server = report["server"]
+        self.assertTrue(server["available"])
+        self.assertEqual(server["generation_tokens"], 32)
+        # What the engine computed is what was asked less what it knew.
+        self.assertEqual(server["engine"]["prefill_tokens"], report["tokens"]["prompt"] - report["tokens"]["cached"])
+        self.assertGreater(report["tokens"]["prefill_pairs"], server["engine"]["prefill_tokens"])
+        self.assertGreater(server["engine"]["step_seconds"], 0.0)
+
+    def test_who_hangs_up_is_cancelled_in_the_server_too(self) -> None:
+        for api, port in (("completions", self.server.ports[0]), ("grpc", self.server.ports[1])):
+            with self.subTest(api):
+                report, requests = self.run_tool(
+                    "--url", f"127.0.0.1:{port}" if api == "grpc" else self.server.url, "--api", api, "--process",
+                    "closed", "--concurrency", "4", "--requests", "16", "--prompt-tokens", "20", "--output-tokens",
+                    "200", "--cancel-rate", "0.5", "--seed", "5", "--metrics-url", self.server.url + "/metrics",
+                )  # fmt: skip
+                hung_up = [request for request in requests if request["error"] == "cancelled"]
+                self.assertEqual(report["requests"]["cancelled"], len(hung_up))
+                self.assertEqual(report["requests"]["completed"], 16 - len(hung_up))
+                self.assertEqual(report["requests"]["failed"], 0)
+                self.assertGreater(len(hung_up), 3)
+                self.assertLess(len(hung_up), 13)
+                # Nobody computed on for those who had left.
+                self.assertLess(report["server"]["generation_tokens"], 16 * 200)
+
+    def test_slow_readers_get_every_token_on_both_doors(self) -> None:
+        for api, port in (("completions", self.server.ports[0]), ("grpc", self.server.ports[1])):
+            with self.subTest(api):
+                flags = (
+                    "--url", f"127.0.0.1:{port}" if api == "grpc" else self.server.url, "--api", api, "--process",
+                    "closed", "--concurrency", "3", "--requests", "3", "--prompt-tokens", "20", "--output-tokens", "30",
+                    "--seed", "9", "--metrics-url", "none",
+                )  # fmt: skip
+                if api == "completions":
+                    flags += ("--token-ids",)
+                _, fast = self.run_tool(*flags)
+                report, slow = self.run_tool(*flags, "--slow-reader-rate", "1", "--slow-reader-bytes", "4000")
+                self.assertEqual(report["requests"]["completed"], 3, report["errors"])
+                self.assertEqual([request["hash"] for request in slow], [request["hash"] for request in fast])
+
+    def test_an_unmeetable_slo_is_met_at_no_rate_and_a_generous_one_at_all(self) -> None:
+        def sweep(*slo: str) -> dict:
+            path = self.directory / "sweep.json"
+            command = [LOADTEST, "sweep", "--no-progress", "--url", self.server.url, "--rate", "20", "--requests", "10",
+                       "--prompt-tokens", "10", "--output-tokens", "4", "--max-probes", "3", "--json", str(path)]  # fmt: skip
+            subprocess.run(command + list(slo), check=True, stdout=subprocess.DEVNULL, timeout=100)
+            return json.loads(path.read_text())
+
+        generous = sweep("--slo-ttft-ms", "60000", "--slo-e2e-ms", "90000")
+        self.assertEqual([probe["rate"] for probe in generous["probes"]], [20, 40, 80])
+        self.assertEqual(generous["best_rate"], 80)
+        unmeetable = sweep("--slo-ttft-ms", "0.001")
+        self.assertEqual([probe["rate"] for probe in unmeetable["probes"]], [20, 10, 5])
+        self.assertEqual(unmeetable["best_rate"], 0)
+        self.assertTrue(all(probe["failed"] == 0 for probe in unmeetable["probes"]))
+
+    def test_compare_tells_by_its_exit_code(self) -> None:
+        flags = ("--url", self.server.url, "--process", "closed", "--requests", "6", "--output-tokens", "4")
+        self.run_tool(*flags, report="a.json")
+        self.run_tool(*flags, "--prompt-tokens", "2000", report="b.json")  # longer than the model takes
+
+        def compare(a: str, b: str) -> subprocess.CompletedProcess:
+            command = [LOADTEST, "compare", str(self.directory / a), str(self.directory / b)]
+            return subprocess.run(command, capture_output=True, text=True)
+
+        self.assertEqual(compare("a.json", "a.json").returncode, 0)
+        worse = compare("a.json", "b.json")
+        self.assertEqual(worse.returncode, 1)
+        self.assertRegex(worse.stdout, r"requests.failed +0.000 +6.000 +new +worse")
+        self.assertEqual(compare("a.json", "missing.json").returncode, 2)
 
 
 if __name__ == "__main__":
-    os.chdir(ROOT)
     unittest.main(argv=sys.argv[:1])

@@ -29,7 +29,8 @@ class RecorderTest : public testing::Test {
     progress.listed_ids = true;
     recorder.on_sent(progress, at(intended), at(sent));
     for (const int token : tokens) recorder.on_tokens(progress, 1, at(token));
-    recorder.on_end(progress, error, expected, at(tokens.empty() ? sent : tokens.back()));
+    recorder.on_end(progress, error, expected, expected > 0,
+                    at(tokens.empty() ? sent : tokens.back()));
   }
 
   const TimePoint start_ = TimePoint(std::chrono::seconds(1000));
@@ -47,6 +48,37 @@ TEST_F(RecorderTest, CountsFromWhenTheRequestWasMeantToBeSent) {
   EXPECT_EQ(measures.itl.min(), 10'000U);
   EXPECT_EQ(measures.itl.max(), 30'000U);
   EXPECT_EQ(measures.tpot.max(), 20'000U);
+}
+
+TEST_F(RecorderTest, KnowsHowItCountedTheTokensOfAnAnswer) {
+  Recorder recorder(options(), live_);
+  const auto answer_with = [&](int events, int said, bool at_length) {
+    Progress progress;
+    progress.completion_tokens = said;
+    progress.at_length = at_length;
+    recorder.on_sent(progress, at(2000), at(2000));
+    for (int i = 0; i < events; ++i) recorder.on_tokens(progress, 1, at(2100 + i));
+    recorder.on_end(progress, "", 50, false, at(2500));
+  };
+  answer_with(5, 40, true);   // the server said
+  answer_with(5, -1, true);   // max_tokens were made
+  answer_with(5, -1, false);  // nobody knows better
+  EXPECT_EQ(recorder.measures().counted, (std::array<std::uint64_t, 3>{1, 1, 1}));
+  EXPECT_EQ(recorder.measures().total().output_tokens, 40U + 50U + 5U);
+  EXPECT_TRUE(recorder.measures().errors.empty());
+}
+
+TEST_F(RecorderTest, CountsThePairsThatTheServersAttentionReads) {
+  Recorder recorder(options(), live_);
+  Progress progress;
+  progress.prompt_tokens = 10;
+  progress.cached_tokens = 4;
+  progress.completion_tokens = 3;
+  recorder.on_sent(progress, at(2000), at(2000));
+  recorder.on_end(progress, "", 3, true, at(2500));
+  // Positions 4 .. 9 of the prompt and 10, 11 of the answer, whose last token is not computed.
+  EXPECT_EQ(recorder.measures().total().prefill_pairs, 5U + 6 + 7 + 8 + 9 + 10);
+  EXPECT_EQ(recorder.measures().total().decode_pairs, 11U + 12);
 }
 
 TEST_F(RecorderTest, LeavesTheWarmUpOutOfAllButTheCurves) {

@@ -150,6 +150,24 @@ TEST(Plan, ATraceIsReplayedScaledAndCut) {
   EXPECT_FALSE(std::equal(a.begin() + 256, a.end(), b.begin() + 256));
 }
 
+TEST(Plan, TheLengthScaleIsOfEveryLength) {
+  Scenario scenario;
+  scenario.requests = 4;
+  scenario.tenants[0].prompt_tokens = {0.0, 0.0, 400, 400};
+  scenario.tenants[0].output_tokens = {0.0, 0.0, 100, 100};
+  scenario.tenants[0].prefix_tokens = 200;
+  scenario.tenants[0].turns = 2;
+  scenario.length_scale = 0.25;
+  const auto plan = plan_of(scenario, {});
+  ASSERT_EQ(plan.size(), 4U);
+  EXPECT_EQ(plan[0].prompt_tokens(), 50 + 100);
+  EXPECT_EQ(plan[0].max_tokens, 25);
+  EXPECT_EQ(plan[1].prompt_tokens(), 50 + 100 + 25 + 100);
+  const auto a = tokens_of(plan[0]);
+  const auto b = tokens_of(plan[2]);
+  EXPECT_TRUE(std::equal(a.begin(), a.begin() + 50, b.begin()));
+}
+
 TEST(Plan, WithoutARequestIsAnError) {
   Scenario scenario;
   scenario.rate = 0.001;

@@ -15,6 +15,7 @@ Scenario two_tenants() {
   Scenario scenario;
   scenario.name = "a <b>";
   scenario.duration_s = 10.0;
+  scenario.warmup_s = 1.0;
   scenario.slo.ttft_ms = 100.0;
   scenario.tenants.assign(2, Tenant{});
   scenario.tenants[1].name = "other";
@@ -40,6 +41,7 @@ RunResult some_result(std::uint64_t ttft_us = 50'000) {
   measures.samples.push_back({1.0F, 50.0F, 0});
   measures.window_tokens = measures.event_tokens = measures.usage_tokens = 900;
   measures.window_completed = 90;
+  measures.counted = {87, 0, 3};
   measures.window_good = 80;
   return result;
 }
@@ -59,7 +61,7 @@ TEST(Report, HasTheFieldsOfItsSchema) {
     }
   }
   EXPECT_NEAR(json["latency_ms"]["ttft"]["p99"].get<double>(), 50.0, 0.2);
-  EXPECT_DOUBLE_EQ(json["throughput"]["output_tokens_per_s"], 90.0);
+  EXPECT_DOUBLE_EQ(json["throughput"]["output_tokens_per_s"], 100.0);
   EXPECT_DOUBLE_EQ(json["goodput"]["fraction"], 0.8);
   EXPECT_DOUBLE_EQ(json["tokens"]["cached_fraction"], 0.25);
   EXPECT_DOUBLE_EQ(json["fairness"]["jain_output_tokens"], 0.5);
@@ -74,11 +76,14 @@ TEST(Report, BecomesATableAndAPageThatStandsAlone) {
   ASSERT_TRUE(table.ok());
   EXPECT_THAT(*table, HasSubstr("http 429: 10"));
   EXPECT_THAT(*table, HasSubstr("80.0 % of requests"));
+  EXPECT_THAT(*table, HasSubstr("counted by events in 3 answers"));
   const auto page = html_report(report);
   ASSERT_TRUE(page.ok());
   EXPECT_THAT(*page, HasSubstr("a &lt;b&gt;"));
   EXPECT_THAT(*page, HasSubstr("<svg"));
   EXPECT_THAT(*page, HasSubstr("<polyline"));
+  EXPECT_THAT(*page, HasSubstr("class=\"limit\""));  // the SLO of first tokens
+  EXPECT_THAT(*page, HasSubstr("class=\"shade\""));  // the warm-up
   for (const char* outside :
        {"src=", "href=", "url(", "@import", "<script", ",nan", "nan,", ">nan<", "inf,"}) {
     EXPECT_EQ(page->find(outside), std::string::npos) << outside;

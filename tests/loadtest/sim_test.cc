@@ -4,14 +4,17 @@
 #include <string>
 #include <vector>
 
+#include "loadtest/sim/bench_csv.h"
 #include "loadtest/sim/cost_model.h"
 #include "loadtest/sim/simulator.h"
 
 namespace latentd::loadtest {
 namespace {
 
+// As latentd-bench prints it.
 constexpr const char* kHeader =
-    "phase,rows,tokens,context,tokens_per_second,ms,best_ms,mbytes,gbytes_per_second\n";
+    "phase,rows,tokens,context,tokens_per_second,ms,best_ms,mbytes,gbytes_per_second,"
+    "gpu_idle_us,gpu_forward_us,gpu_sample_us\n";
 
 SimOptions options() {
   SimOptions options;
@@ -19,42 +22,63 @@ SimOptions options() {
   options.scheduler.max_num_batched_tokens = 512;
   options.scheduler.max_model_len = 1024;
   options.num_pages = 64;
-  options.cost = {0.010, 0.001, 0.0001, 0.0};
+  options.cost = {0.010, 0.001, 0.0001, 0.0, 0.0, 0.0, 0.0};
   return options;
 }
 
+SimRequest asks(double at_seconds, int prompt_tokens, int output_tokens) {
+  SimRequest request;
+  request.at_seconds = at_seconds;
+  request.prompt_tokens = prompt_tokens;
+  request.output_tokens = output_tokens;
+  return request;
+}
+
+using Events = std::vector<SimEvent>;
+
 SimResult run(const SimOptions& options, const std::vector<SimRequest>& requests,
-              std::vector<double>* gaps = nullptr, bool equal_prompts = false) {
+              Events* events = nullptr, bool equal_prompts = false) {
   auto result = simulate(
       options, requests,
       [&](std::size_t index, std::vector<TokenId>& out) {
         const int first = equal_prompts ? 0 : static_cast<int>(index) * 10'000;
         for (int i = 0; i < requests[index].prompt_tokens; ++i) out.push_back(first + i);
       },
-      [gaps](double seconds) {
-        if (gaps != nullptr) gaps->push_back(seconds);
+      [events](const SimEvent& event) {
+        if (events != nullptr) events->push_back(event);
       });
   EXPECT_TRUE(result.ok()) << result.status().to_string();
   return result.ok() ? *result : SimResult();
 }
 
+std::vector<double> times_of(const Events& events, SimEvent::Kind kind) {
+  std::vector<double> times;
+  for (const SimEvent& event : events) {
+    if (event.kind == kind) times.push_back(to_seconds(event.time.time_since_epoch()));
+  }
+  return times;
+}
+
 TEST(Simulator, ALoneRequestTakesWhatItsStepsCost) {
-  std::vector<double> gaps;
-  const SimResult result = run(options(), {{2.0, 100, 5}}, &gaps);
+  Events events;
+  const SimResult result = run(options(), {asks(2.0, 100, 5)}, &events);
   // One prompt step of 10 ms + 100 x 0.1 ms, four decode steps of 11 ms.
   EXPECT_NEAR(result.outcomes[0].first_s, 0.020, 1e-6);
   EXPECT_NEAR(result.outcomes[0].end_s, 0.020 + 4 * 0.011, 1e-6);
   EXPECT_EQ(result.outcomes[0].tokens, 5);
-  EXPECT_EQ(gaps.size(), 4U);
-  for (const double gap : gaps) EXPECT_NEAR(gap, 0.011, 1e-6);
+  const auto tokens = times_of(events, SimEvent::Kind::kToken);
+  ASSERT_EQ(tokens.size(), 5U);
+  for (std::size_t i = 0; i < 5; ++i) {
+    EXPECT_NEAR(tokens[i], 2.020 + static_cast<double>(i) * 0.011, 1e-6);
+  }
   EXPECT_NEAR(result.busy_s, 0.064, 1e-6);
   EXPECT_NEAR(result.simulated_s, 2.064, 1e-6);
 }
 
 TEST(Simulator, TheDoorsCostIsPartOfTheWait) {
   SimOptions with_door = options();
-  with_door.door_s = 0.5;
-  EXPECT_NEAR(run(with_door, {{0.0, 100, 1}}).outcomes[0].first_s, 0.520, 1e-6);
+  with_door.cost.door = 0.5;
+  EXPECT_NEAR(run(with_door, {asks(0.0, 100, 1)}).outcomes[0].first_s, 0.520, 1e-6);
 }
 
 TEST(Simulator, EveryRequestGetsItsTokensUnderOverload) {
@@ -65,7 +89,7 @@ TEST(Simulator, EveryRequestGetsItsTokensUnderOverload) {
       crowded.scheduler.overcommit = overcommit;
       crowded.scheduler.pipeline_depth = depth;
       std::vector<SimRequest> requests;
-      for (int i = 0; i < 40; ++i) requests.push_back({i * 0.001, 100 + i, 60});
+      for (int i = 0; i < 40; ++i) requests.push_back(asks(i * 0.001, 100 + i, 60));
       const SimResult result = run(crowded, requests);
       for (const SimOutcome& outcome : result.outcomes) {
         EXPECT_EQ(outcome.tokens, 60);
@@ -82,7 +106,7 @@ TEST(Simulator, EveryRequestGetsItsTokensUnderOverload) {
 
 TEST(Simulator, EqualPromptsAreComputedOnce) {
   std::vector<SimRequest> requests;
-  for (int i = 0; i < 4; ++i) requests.push_back({i * 1.0, 256, 2});
+  for (int i = 0; i < 4; ++i) requests.push_back(asks(i * 1.0, 256, 2));
   const SimResult cached = run(options(), requests, nullptr, true);
   EXPECT_EQ(cached.outcomes[0].cached_tokens, 0);
   EXPECT_EQ(cached.outcomes[3].cached_tokens, 192);  // full pages, and never the last token
@@ -92,15 +116,87 @@ TEST(Simulator, EqualPromptsAreComputedOnce) {
 }
 
 TEST(Simulator, RefusesWhatCanNeverRunAndGoesOn) {
-  const SimResult result = run(options(), {{0.0, 2000, 1}, {0.1, 10, 3}});
+  const SimResult result = run(options(), {asks(0.0, 2000, 1), asks(0.1, 10, 3)});
   EXPECT_EQ(result.refused, 1U);
   EXPECT_LT(result.outcomes[0].first_s, 0.0);
   EXPECT_EQ(result.outcomes[1].tokens, 3);
 }
 
+TEST(Simulator, AClosedLoopKeepsSoManyUsersBusyUntilTheEnd) {
+  SimOptions closed = options();
+  closed.users = 2;
+  std::vector<SimRequest> requests(7, asks(0.0, 10, 3));
+  Events events;
+  run(closed, requests, &events);
+  int in_flight = 0;
+  int most = 0;
+  for (const SimEvent& event : events) {
+    if (event.kind == SimEvent::Kind::kSent) most = std::max(most, ++in_flight);
+    if (event.kind == SimEvent::Kind::kFinished) --in_flight;
+  }
+  EXPECT_EQ(most, 2);
+  EXPECT_EQ(times_of(events, SimEvent::Kind::kFinished).size(), 7U);
+  closed.end_s = 0.030;  // before the first answer is over
+  events.clear();
+  run(closed, requests, &events);
+  EXPECT_EQ(times_of(events, SimEvent::Kind::kSent).size(), 2U);
+  EXPECT_EQ(times_of(events, SimEvent::Kind::kFinished).size(), 2U);
+}
+
+TEST(Simulator, ATurnFollowsTheAnswerBeforeAndAThought) {
+  std::vector<SimRequest> requests = {asks(1.0, 100, 2), asks(0.0, 150, 2), asks(5.0, 10, 1)};
+  requests[0].next_turn = 1;
+  requests[0].think_s = 0.25;
+  requests[1].first_turn = false;
+  Events events;
+  const SimResult result = run(options(), requests, &events);
+  const auto sent = times_of(events, SimEvent::Kind::kSent);
+  ASSERT_EQ(sent.size(), 3U);
+  EXPECT_NEAR(sent[1], 1.0 + result.outcomes[0].end_s + 0.25, 1e-6);
+  EXPECT_NEAR(sent[2], 5.0, 1e-6);
+}
+
+TEST(Simulator, WhoHangsUpGetsNoMoreAndGivesItsPagesBack) {
+  SimOptions tight = options();
+  tight.num_pages = 10;
+  std::vector<SimRequest> requests = {asks(0.0, 64, 500), asks(0.001, 64, 500)};
+  requests[0].cancel_after = 3;
+  Events events;
+  const SimResult result = run(tight, requests, &events);
+  EXPECT_EQ(result.outcomes[0].tokens, 4);
+  EXPECT_EQ(result.outcomes[1].tokens, 500);
+  EXPECT_EQ(times_of(events, SimEvent::Kind::kCancelled).size(), 1U);
+  EXPECT_EQ(times_of(events, SimEvent::Kind::kFinished).size(), 1U);
+}
+
+TEST(Simulator, AFullHouseRefuses) {
+  SimOptions small = options();
+  small.max_queue = 2;
+  Events events;
+  const SimResult result =
+      run(small, {asks(0.0, 10, 5), asks(0.0, 10, 5), asks(0.0, 10, 5), asks(9.0, 10, 5)}, &events);
+  EXPECT_EQ(result.refused, 1U);
+  EXPECT_EQ(times_of(events, SimEvent::Kind::kRefused).size(), 1U);
+  EXPECT_EQ(result.outcomes[2].tokens, 0);
+  EXPECT_EQ(result.outcomes[3].tokens, 5);
+}
+
+TEST(Simulator, SaltsKeepTenantsApart) {
+  std::vector<SimRequest> requests = {asks(0.0, 256, 2), asks(1.0, 256, 2), asks(2.0, 256, 2)};
+  requests[1].salt = 7;
+  const SimResult result = run(options(), requests, nullptr, true);
+  EXPECT_EQ(result.outcomes[1].cached_tokens, 0);
+  EXPECT_EQ(result.outcomes[2].cached_tokens, 192);
+}
+
+TEST(Simulator, EqualPromptsThatArriveTogetherAreComputedOnce) {
+  const std::vector<SimRequest> requests(4, asks(0.0, 256, 2));
+  EXPECT_EQ(run(options(), requests, nullptr, true).stats.prompt_tokens_computed, 256U + 3U * 64U);
+}
+
 TEST(Simulator, IsDeterministic) {
   std::vector<SimRequest> requests;
-  for (int i = 0; i < 100; ++i) requests.push_back({i * 0.01, 50 + i % 7, 20});
+  for (int i = 0; i < 100; ++i) requests.push_back(asks(i * 0.01, 50 + i % 7, 20));
   const SimResult a = run(options(), requests);
   const SimResult b = run(options(), requests);
   for (std::size_t i = 0; i < requests.size(); ++i) {
@@ -117,22 +213,24 @@ TEST(Simulator, NamesWhatIsWrongWithItsOptions) {
   wrong.num_pages = 0;
   EXPECT_EQ(status(wrong, {}), "num_pages");
   wrong = options();
-  wrong.cost = {0.0, 0.0, 0.0, 1.0};
+  wrong.cost = {0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0};
   EXPECT_EQ(status(wrong, {}), "cost");
-  EXPECT_EQ(status(options(), {{2.0, 1, 1}, {1.0, 1, 1}}), "requests");
+  EXPECT_EQ(status(options(), {asks(2.0, 1, 1), asks(1.0, 1, 1)}), "requests");
 }
 
 TEST(CostModel, FindsTheCoefficientsThatMadeTheMeasurements) {
-  const CostModel truth = {300e-6, 120e-6, 25e-6, 0.05e-6};
+  const CostModel truth = {300e-6, 120e-6, 25e-6, 0.05e-6, 0.02e-6, 0.03e-6, 0.0};
   std::vector<Measurement> measurements;
   for (const double rows : {1.0, 4.0, 16.0}) {
     for (const double context : {64.0, 512.0}) {
-      const StepWork work = {1.0, rows, 0.0, rows * context};
+      const StepWork work = {
+          1.0, rows, 0.0, rows * context, 0.0, crowd_pairs(rows * context, rows)};
       measurements.push_back({work, truth.seconds(work)});
     }
   }
   for (const double tokens : {32.0, 128.0, 1024.0}) {
-    const StepWork work = {std::max(1.0, tokens / 512.0), 0.0, tokens, tokens * tokens / 2.0};
+    const StepWork work = {std::max(1.0, tokens / 512.0), 0.0, tokens, 0.0,
+                           tokens * tokens / 2.0,         0.0};
     measurements.push_back({work, truth.seconds(work)});
   }
   const auto fit = fit_cost_model(measurements);
@@ -140,48 +238,63 @@ TEST(CostModel, FindsTheCoefficientsThatMadeTheMeasurements) {
   EXPECT_NEAR(fit->model.step, truth.step, 1e-3 * truth.step);
   EXPECT_NEAR(fit->model.row, truth.row, 1e-3 * truth.row);
   EXPECT_NEAR(fit->model.token, truth.token, 1e-3 * truth.token);
-  EXPECT_NEAR(fit->model.pair, truth.pair, 1e-3 * truth.pair);
+  EXPECT_NEAR(fit->model.row_pair, truth.row_pair, 1e-3 * truth.row_pair);
+  EXPECT_NEAR(fit->model.token_pair, truth.token_pair, 1e-3 * truth.token_pair);
+  EXPECT_NEAR(fit->model.crowd_pair, truth.crowd_pair, 1e-3 * truth.crowd_pair);
   EXPECT_LT(fit->worst_error, 1e-3);
+}
+
+TEST(CostModel, ACrowdBeginsAfterTheFirstRows) {
+  EXPECT_EQ(crowd_pairs(800.0, kCrowd), 0.0);
+  EXPECT_EQ(crowd_pairs(800.0, 2.0 * kCrowd), 400.0);
 }
 
 TEST(CostModel, NothingCostsLessThanNothing) {
   // More context, less time: noise, and no reason to simulate faster steps for longer texts.
   std::vector<Measurement> measurements;
   for (const double context : {100.0, 200.0, 300.0, 400.0, 500.0}) {
-    measurements.push_back({{1.0, 1.0, 0.0, context}, 1e-3 - context * 1e-7});
-    measurements.push_back({{1.0, 0.0, context, context}, 1e-3 + context * 1e-5});
+    measurements.push_back({{1.0, 1.0, 0.0, context, 0.0, 0.0}, 1e-3 - context * 1e-7});
+    measurements.push_back({{1.0, 0.0, context, 0.0, context, 0.0}, 1e-3 + context * 1e-5});
   }
   const auto fit = fit_cost_model(measurements);
   ASSERT_TRUE(fit.ok());
   EXPECT_GE(fit->model.step, 0.0);
   EXPECT_GE(fit->model.row, 0.0);
   EXPECT_GE(fit->model.token, 0.0);
-  EXPECT_GE(fit->model.pair, 0.0);
+  EXPECT_GE(fit->model.row_pair, 0.0);
+  EXPECT_GE(fit->model.token_pair, 0.0);
   EXPECT_LT(fit->mean_error, 0.1);
 }
 
 TEST(CostModel, ReadsTheOutputOfTheBench) {
-  const auto rows = parse_bench_csv(std::string(kHeader) +
-                                        "prefill,1,1024,0,1000.0,1024.000,1000.0,15.1,0.01\n"
-                                        "decode,4,4,64,1532.3,0.653,0.356,12.5,19.14\n",
-                                    512);
+  const auto rows =
+      parse_bench_csv(std::string(kHeader) +
+                          "prefill,1,1024,0,1000.0,1024.000,1000.0,15.1,0.01,0.0,0.0,0.0\n"
+                          "decode,4,4,64,1532.3,0.653,0.356,12.5,19.14,0.0,0.0,0.0\n"
+                          "prefill,2,128,0,1000.0,128.0,100.0,15.1,0.01,0.0,0.0,0.0\n",
+                      512);
   ASSERT_TRUE(rows.ok()) << rows.status().to_string();
-  ASSERT_EQ(rows->size(), 2U);
+  ASSERT_EQ(rows->size(), 3U);
   EXPECT_EQ((*rows)[0].work.steps, 2.0);
   EXPECT_EQ((*rows)[0].work.prefill_tokens, 1024.0);
-  EXPECT_EQ((*rows)[0].work.pairs, 1024.0 * 1025.0 / 2.0);
+  EXPECT_EQ((*rows)[0].work.prefill_pairs, 1024.0 * 1025.0 / 2.0);
   EXPECT_EQ((*rows)[1].work.decode_rows, 4.0);
-  EXPECT_EQ((*rows)[1].work.pairs, 260.0);
+  EXPECT_EQ((*rows)[1].work.decode_pairs, 260.0);
   EXPECT_NEAR((*rows)[1].seconds, 0.653e-3, 1e-9);
+  EXPECT_EQ((*rows)[2].work.prefill_pairs, 2.0 * 64.0 * 65.0 / 2.0);  // two prompts of 64
 }
 
 TEST(CostModel, NamesTheLineOfAFault) {
-  for (const char* line : {"decode,4", "decode,x,4,64,1,0.6,0.3,12,19",
-                           "mixed,4,4,64,1,0.6,0.3,12,19", "decode,4,4,64,1,0,0.3,12,19"}) {
+  for (const char* line :
+       {"decode,4", "decode,x,4,64,1,0.6,0.3,12,19", "mixed,4,4,64,1,0.6,0.3,12,19",
+        "decode,4,4,64,1,0,0.3,12,19", "decode,0,4,64,1,0.6,0.3,12,19"}) {
     const auto rows = parse_bench_csv(std::string(kHeader) + line + "\n", 512);
     ASSERT_FALSE(rows.ok()) << line;
     EXPECT_THAT(rows.status().message(), testing::HasSubstr("line 2")) << line;
   }
+  const auto headless = parse_bench_csv("phase,rows,tokens,context\n", 512);
+  ASSERT_FALSE(headless.ok());
+  EXPECT_THAT(headless.status().message(), testing::HasSubstr("'ms'"));
   EXPECT_FALSE(fit_cost_model({}).ok());
 }
 

@@ -113,7 +113,7 @@ TEST(StreamReader, RefusesWhatIsNotHttp) {
 }
 
 TEST(ScanEvent, FindsTextUsageAndTheEnd) {
-  EXPECT_TRUE(scan_event("[DONE]", kEmptyHash).done);
+  EXPECT_FALSE(scan_event("[DONE]", kEmptyHash).has_text);
   const EventFacts text =
       scan_event(R"({"choices":[{"index":0,"text":" a","finish_reason":null}],"usage":null})", 1);
   EXPECT_TRUE(text.has_text);
@@ -134,6 +134,30 @@ TEST(ScanEvent, FindsTextUsageAndTheEnd) {
       scan_event(R"({"choices":[{"delta":{"role":"assistant","content":""}}]})", 1).has_text);
   EXPECT_TRUE(scan_event(R"({"error":{"message":"out of luck"}})", 1).error);
   EXPECT_FALSE(scan_event(R"({"error":null,"choices":[]})", 1).error);
+}
+
+TEST(ScanEvent, ReadsWhatOtherServersSay) {
+  const EventFacts timings = scan_event(
+      R"({"choices":[{"delta":{},"finish_reason":"length","index":0}],
+          "timings":{"cache_n":3,"predicted_n":12,"prompt_n":4}})",
+      1);
+  EXPECT_TRUE(timings.at_length);
+  EXPECT_EQ(timings.completion_tokens, 12);
+  EXPECT_EQ(timings.prompt_tokens, 7);
+  EXPECT_EQ(timings.cached_tokens, 3);
+  EXPECT_FALSE(scan_event(R"({"choices":[{"finish_reason":"stop"}]})", 1).at_length);
+  EXPECT_TRUE(scan_event(R"({"choices":[{"delta":{"reasoning":"hm"}}]})", 1).has_text);
+  EXPECT_FALSE(
+      scan_event(R"({"choices":[{"delta":{"role":"assistant","content":null}}]})", 1).has_text);
+}
+
+TEST(StreamReader, RemembersALineThatSaysError) {
+  StreamReader reader;
+  const Read read = feed(reader, kHead + chunk("data: 1\n\nerror: {\"code\":500}\n\n"), 3);
+  EXPECT_EQ(read.events, std::vector<std::string>{"1"});
+  EXPECT_TRUE(reader.saw_error_line());
+  reader.reset();
+  EXPECT_FALSE(reader.saw_error_line());
 }
 
 TEST(ScanEvent, IsNotFooledByWhatAModelWrites) {
