@@ -174,7 +174,7 @@ class RealServerTest(LoadTest):
             path = self.directory / "sweep.json"
             command = [LOADTEST, "sweep", "--no-progress", "--url", self.server.url, "--rate", "20", "--requests", "10",
                        "--prompt-tokens", "10", "--output-tokens", "4", "--max-probes", "3", "--json", str(path)]  # fmt: skip
-            subprocess.run(command + list(slo), check=True, stdout=subprocess.DEVNULL, timeout=100)
+            subprocess.run(command + list(slo), check=True, stdout=subprocess.DEVNULL, timeout=500)
             return json.loads(path.read_text())
 
         generous = sweep("--slo-ttft-ms", "60000", "--slo-e2e-ms", "90000")

@@ -69,7 +69,7 @@ class LoadTest(unittest.TestCase):
         """The report of `latentd-loadtest run` and its lines, one a request."""
         path, lines = self.directory / report, self.directory / "requests.jsonl"
         command = [self.loadtest, "run", "--no-progress", "--json", str(path), "--requests-out", str(lines)]
-        subprocess.run(command + list(flags), check=True, stdout=subprocess.DEVNULL, timeout=100)
+        subprocess.run(command + list(flags), check=True, stdout=subprocess.DEVNULL, timeout=500)
         return json.loads(path.read_text()), [json.loads(line) for line in lines.read_text().splitlines()]
 
     def scenario(self, text: str) -> str:

@@ -21,7 +21,7 @@ class SimulatorTest(harness.LoadTest):
     loadtest = LOADTEST
 
     def sim(self, *flags: str) -> str:
-        return subprocess.run([SIM, *flags], check=True, capture_output=True, text=True, timeout=100).stdout
+        return subprocess.run([SIM, *flags], check=True, capture_output=True, text=True, timeout=500).stdout
 
     def simulate(self, *flags: str) -> dict:
         path = self.directory / "simulated.json"
@@ -41,7 +41,7 @@ class SimulatorTest(harness.LoadTest):
         bench = self.directory / "bench.csv"
         command = [BENCH, "--model", str(MODEL), "--csv", "--threads", "1", "--batch", "1,4", "--context", "64,256",
                    "--prefill", "16,64,256", "--steps", "6", "--prompts", "2"]  # fmt: skip
-        bench.write_text(subprocess.run(command, check=True, capture_output=True, text=True, timeout=100).stdout)
+        bench.write_text(subprocess.run(command, check=True, capture_output=True, text=True, timeout=500).stdout)
         cost = self.fit("--bench", str(bench))
         self.assertEqual(cost["fitted_to"]["measurements"], 7)
         report = self.simulate("--cost", str(self.directory / "cost.json"), "--rate", "5", "--requests", "20")
