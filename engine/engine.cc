@@ -49,7 +49,7 @@ EngineInfo engine_info(const ModelConfig& config, const LoadedModel& model) {
   EngineInfo info;
   info.device = backend.device_name();
   info.activation_dtype = backend.activation_dtype();
-  info.kv_cache_dtype = plan.layout.planes().front().dtype;
+  info.kv_cache_dtype = plan.layout.dtype();
   info.max_model_len = plan.max_model_len;
   info.max_num_seqs = plan.max_num_seqs;
   info.max_num_batched_tokens = plan.max_num_batched_tokens;

@@ -44,7 +44,7 @@ struct EngineOptions {
   int cpu_threads = 0;           // 0: what the cgroup and the affinity mask allow
   std::optional<DType>
       dtype;  // activations; unset follows the checkpoint (the CPU always computes in fp32)
-  std::optional<DType> kv_cache_dtype;  // fp32 or bf16; unset follows the checkpoint
+  std::optional<DType> kv_cache_dtype;  // fp32, bf16 or fp8; unset follows the checkpoint
   // 0: sized from memory (CPU: min(4 GiB, 25 % of the cgroup's limit); CUDA: what is left)
   std::size_t kv_cache_tokens = 0;
   double gpu_memory_utilization = 0.9;  // share of the GPU's memory that this process may use

@@ -49,7 +49,7 @@ void forward(Backend& backend, const ForwardParams& p) {
   cache.page_stride = p.layout->page_bytes();
   cache.page_tokens = p.layout->page_tokens();
   cache.num_pages = p.num_pages;
-  cache.dtype = p.layout->planes().front().dtype;
+  cache.dtype = p.layout->dtype();
 
   AttentionBlockParams attention;
   attention.batch = p.batch;
@@ -78,8 +78,12 @@ void forward(Backend& backend, const ForwardParams& p) {
   backend.embed({p.batch.tokens, weights.embedding, p.scratch.hidden, p.batch.num_tokens});
   for (int layer = 0; layer < config.num_layers; ++layer) {
     const LayerWeights& layer_weights = weights.layers[static_cast<std::size_t>(layer)];
-    cache.layer_offset = p.layout->plane_offset(layer, 0);
     attention.cache = cache;
+    attention.cache.layer_offset = p.layout->plane_offset(layer, 0);
+    if (cache.dtype == DType::kF8E4M3) {
+      attention.cache.scales_offset = p.layout->plane_offset(layer, 1);
+      attention.cache.rope_offset = p.layout->plane_offset(layer, 2);
+    }
     attention.weights = &layer_weights.attention;
     backend.attention_block(attention);
     ffn.weights = &layer_weights;

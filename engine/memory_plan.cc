@@ -26,9 +26,14 @@ Status check_range(const char* option, int value, int least, int most) {
 
 Result<DType> cache_dtype(const ModelConfig& config, const EngineOptions& options) {
   const DType dtype = options.kv_cache_dtype.value_or(config.dtype);
-  if (dtype != DType::kF32 && dtype != DType::kBF16) {
+  if (dtype != DType::kF32 && dtype != DType::kBF16 && dtype != DType::kF8E4M3) {
     return invalid_argument("kv_cache_dtype",
-                            fmt::format("must be fp32 or bf16, got {}", dtype_name(dtype)));
+                            fmt::format("must be fp32, bf16 or fp8, got {}", dtype_name(dtype)));
+  }
+  if (dtype == DType::kF8E4M3 && options.device == Device::kCuda) {
+    return Status(StatusCode::kUnimplemented,
+                  "an fp8 cache is computed on the CPU only, not on CUDA yet; use bf16 there")
+        .with_field("kv_cache_dtype");
   }
   return dtype;
 }

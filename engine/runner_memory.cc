@@ -90,7 +90,7 @@ Status reserve(Backend& backend, const ModelConfig& config, const ModelWeights& 
   params.max_logit_rows = ModelRunner::kLogitsSlice;
   params.max_positions = options.max_model_len;
   params.page_tokens = layout.page_tokens();
-  params.cache_dtype = layout.planes().front().dtype;
+  params.cache_dtype = layout.dtype();
   return backend.reserve(params);
 }
 

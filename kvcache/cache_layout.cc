@@ -11,6 +11,12 @@ CacheLayout::CacheLayout(int num_layers, int page_tokens, std::vector<CachePlane
 
 CacheLayout CacheLayout::mla(int num_layers, int kv_lora_rank, int rope_dim, DType dtype,
                              int page_tokens) {
+  if (dtype == DType::kF8E4M3) {
+    return CacheLayout(num_layers, page_tokens,
+                       {{"latent", kv_lora_rank, dtype},
+                        {"scales", latent_groups(kv_lora_rank), DType::kF32},
+                        {"rope", rope_dim, DType::kBF16}});
+  }
   return CacheLayout(num_layers, page_tokens, {{"latent", kv_lora_rank + rope_dim, dtype}});
 }
 

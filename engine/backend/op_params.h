@@ -70,13 +70,18 @@ struct BatchView {
   std::int32_t max_pages = 0;  // row stride of page_table
 };
 
-// The cached latents of one layer. Token t of page p starts at pool + p * page_stride +
-// layer_offset + t * row bytes, row bytes = (kv_lora_rank + rope) * dtype_size(dtype); unused slots
-// hold anything, NaN included.
+// The cached latents of one layer (planes: kvcache/cache_layout.h). The row of token t of page p
+// starts at pool + p * page_stride + layer_offset + t * row bytes; row bytes = (kv_lora_rank +
+// rope)
+// * dtype_size(dtype) in fp32 and bf16, kv_lora_rank in fp8, whose scales [groups] fp32 and rope
+// values [rope] bf16 lie in the same way behind scales_offset and rope_offset. Unused slots hold
+// anything, NaN included.
 struct CacheView {
   void* pool = nullptr;
-  std::size_t page_stride = 0;   // bytes
-  std::size_t layer_offset = 0;  // bytes
+  std::size_t page_stride = 0;    // bytes
+  std::size_t layer_offset = 0;   // bytes from the start of a page
+  std::size_t scales_offset = 0;  // the same; fp8 only
+  std::size_t rope_offset = 0;    // the same; fp8 only
   std::int32_t page_tokens = 0;
   std::int32_t num_pages = 0;
   DType dtype = DType::kF32;

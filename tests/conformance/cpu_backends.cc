@@ -6,7 +6,11 @@ namespace latentd::conformance {
 
 const std::vector<BackendUnderTest>& backends() {
   static const auto* list = new std::vector<BackendUnderTest>{
-      {"Cpu", [](int threads) { return make_cpu_backend({.threads = threads}); }, true},
+      {"Cpu",
+       [](int threads) { return make_cpu_backend({.threads = threads}); },
+       /*batch_invariant=*/true,
+       /*large=*/false,
+       {DType::kF32, DType::kBF16, DType::kF8E4M3}},
   };
   return *list;
 }

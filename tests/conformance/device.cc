@@ -41,8 +41,7 @@ std::vector<Case> all_cases() {
   std::vector<Case> cases;
   for (const BackendUnderTest& backend : backends()) {
     for (const DType weights : {DType::kF32, DType::kBF16}) {
-      for (const DType cache : {DType::kF32, DType::kBF16})
-        cases.push_back({&backend, weights, cache});
+      for (const DType cache : backend.caches) cases.push_back({&backend, weights, cache});
     }
   }
   return cases;

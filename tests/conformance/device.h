@@ -29,6 +29,7 @@ struct BackendUnderTest {
   bool batch_invariant = false;
   // Computes the sizes of real models in no time; the other backends run the same cases smaller.
   bool large = false;
+  std::vector<DType> caches = {DType::kF32, DType::kBF16};
 };
 
 const std::vector<BackendUnderTest>& backends();

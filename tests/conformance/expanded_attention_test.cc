@@ -130,8 +130,7 @@ class ExpandedAttentionOps : public ::testing::TestWithParam<Case> {
       for (int slot = 0; slot < static_cast<int>(lengths.size()); ++slot) {
         std::vector<double> latents;
         for (int position = 0; position < lengths[size(slot)]; ++position) {
-          const auto row = rounded_to(test_case.cache, random_values(random, size(g.latent_dim())));
-          cache.set(slot, position, row);
+          const auto row = cache.set(slot, position, random_values(random, size(g.latent_dim())));
           latents.insert(latents.end(), row.begin(), row.end());
         }
         for (const int head : heads) {

@@ -6,24 +6,27 @@
 #include <vector>
 
 #include "engine/backend/op_params.h"
+#include "kvcache/cache_layout.h"
 #include "tests/conformance/device.h"
 
 namespace latentd::conformance {
 
 struct CacheOptions {
   int page_tokens = 64;
-  int num_layers = 2;  // the layer under test is the last one
+  int num_layers = 2;    // the layer under test is the last one
+  std::byte fill{0xff};  // of what is never written; 0xff gives NaN in every dtype
 };
 
 class PagedCache {
  public:
-  // lengths[slot] tokens can be stored for each slot. Every byte of the pool is a NaN pattern, and
+  // lengths[slot] tokens can be stored for each slot. Every byte of the pool is `fill`, and
   // page-table entries past a slot's end are wild.
   PagedCache(Device& device, std::mt19937_64& random, const MlaGeometry& geometry, DType dtype,
              const std::vector<int>& lengths, const CacheOptions& options = {});
 
-  // The row of `position` becomes `values` [latent_dim], rounded to the cache's dtype.
-  void set(int slot, int position, std::span<const float> values);
+  // The row of `position` becomes `values` [latent_dim], rounded to the cache's dtype; in fp8 as
+  // tests/support/fp8_oracle.h rounds. Returns what it is then.
+  std::vector<double> set(int slot, int position, std::span<const float> values);
   // Copies what was set to the device.
   void flush();
 
@@ -37,19 +40,19 @@ class PagedCache {
   const std::int32_t* page_table() const { return device_table_; }
   int max_pages() const { return max_pages_; }
   int num_slots() const { return num_slots_; }
+  const CacheLayout& layout() const { return layout_; }
 
  private:
-  std::size_t row_offset(int slot, int position) const;
+  // From the start of the pool.
+  std::size_t row_offset(int slot, int position, int plane) const;
+  std::vector<double> row(const std::vector<std::byte>& pool, int slot, int position) const;
 
   Device& device_;
   MlaGeometry geometry_;
-  DType dtype_;
-  CacheOptions options_;
+  CacheLayout layout_;
   int num_slots_ = 0;
   int max_pages_ = 0;
   int num_pages_ = 0;
-  std::size_t page_stride_ = 0;
-  std::size_t layer_offset_ = 0;
   std::vector<std::int32_t> table_;
   std::vector<std::byte> pool_;
   void* device_pool_ = nullptr;

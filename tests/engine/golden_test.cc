@@ -24,10 +24,17 @@ namespace {
 
 constexpr double kFp32Error = 1e-4;
 constexpr float kFp32Gap = 1e-3F;
-// Against the oracle with the same rounding of cached rows. What is left are elements whose fp32
-// and double values fall on two sides of a rounding border: 2^-8 of that element each.
-constexpr double kBf16CacheError = 1e-2;
-constexpr double kBf16CacheGap = 0.1;
+// A narrow cache, against the oracle with the same rounding of cached rows. What is left are
+// elements whose fp32 and double values fall on two sides of a rounding border: 2^-8 of that
+// element each in bf16, 2^-3 in fp8.
+struct Narrow {
+  std::string_view name;
+  DType cache;
+  double error;
+  double gap;
+};
+constexpr Narrow kBf16{"bf16", DType::kBF16, 1e-2, 0.1};
+constexpr Narrow kFp8{"fp8", DType::kF8E4M3, 1e-1, 0.5};
 
 // How the engine is run. Both prompts (23 and 133 tokens) run together: the short one is below one
 // page and one chunk, the long one above both.
@@ -127,20 +134,25 @@ TEST_P(EngineAgainstGolden, GivesTheLogitsAndContinuationsOfTransformers) {
   check(rig, kLong, long_run);
 }
 
-class EngineWithBf16Cache : public testing::TestWithParam<std::string> {};
+void PrintTo(const Narrow& narrow, std::ostream* out) {  // NOLINT
+  *out << narrow.name;
+}
 
-TEST_P(EngineWithBf16Cache, GivesTheLogitsAndChoicesOfTheOracle) {
-  const auto directory = test::tiny_checkpoint(GetParam());
+class EngineWithNarrowCache : public testing::TestWithParam<std::tuple<std::string, Narrow>> {};
+
+TEST_P(EngineWithNarrowCache, GivesTheLogitsAndChoicesOfTheOracle) {
+  const auto& [name, narrow] = GetParam();
+  const auto directory = test::tiny_checkpoint(name);
   const ModelConfig config = load_model_config(directory).value();
   const Checkpoint checkpoint = Checkpoint::open(directory, config).value();
-  const GoldenRig rig(GetParam(), kAbsorbed, DType::kBF16);
+  const GoldenRig rig(name, kAbsorbed, narrow.cache);
   for (const auto& [id, length] : {std::pair(kShort, "short"), std::pair(kLong, "long")}) {
     // Along the engine's own text: every choice is judged, also after one that differs.
-    std::vector<TokenId> text = test::load_golden(GetParam(), length).prompt;
+    std::vector<TokenId> text = test::load_golden(name, length).prompt;
     const std::size_t prompt = text.size();
     text.insert(text.end(), rig.tokens(id).begin(), rig.tokens(id).end());
     text.pop_back();
-    const auto expected = oracle::forward(config, checkpoint.weights(), text, DType::kBF16);
+    const auto expected = oracle::forward(config, checkpoint.weights(), text, narrow.cache);
     const auto logits = rig.logits(id, text.size());
     ASSERT_EQ(logits.size(), text.size());
     double worst = 0.0;
@@ -148,11 +160,11 @@ TEST_P(EngineWithBf16Cache, GivesTheLogitsAndChoicesOfTheOracle) {
       worst = std::max(worst, oracle::relative_error(logits[at], expected[at]));
     }
     std::printf("prompt of %zu: error %.2e\n", prompt, worst);
-    EXPECT_LT(worst, kBf16CacheError) << length;
+    EXPECT_LT(worst, narrow.error) << length;
     for (std::size_t i = 0; i < rig.tokens(id).size(); ++i) {
       const auto& row = expected[prompt - 1 + i];
       const double chosen = row[static_cast<std::size_t>(rig.tokens(id)[i])];
-      EXPECT_LE(*std::max_element(row.begin(), row.end()) - chosen, kBf16CacheGap)
+      EXPECT_LE(*std::max_element(row.begin(), row.end()) - chosen, narrow.gap)
           << length << " token " << i;
     }
   }
@@ -172,9 +184,21 @@ INSTANTIATE_TEST_SUITE_P(TinyCheckpoints, EngineAgainstGolden,
                                              std::string(std::get<1>(test.param).name));
                          });
 
-INSTANTIATE_TEST_SUITE_P(TinyCheckpoints, EngineWithBf16Cache,
-                         testing::Values("v2-yarn-bf16", "v3-grouped-bf16", "v2-grouped-yarn-fp32"),
-                         [](const auto& test) { return identifier(test.param); });
+// What the device of this program computes.
+std::vector<Narrow> narrow_caches() {
+  if (rig_device() == Device::kCuda) return {kBf16};
+  return {kBf16, kFp8};
+}
+
+INSTANTIATE_TEST_SUITE_P(TinyCheckpoints, EngineWithNarrowCache,
+                         testing::Combine(testing::Values("v2-yarn-bf16", "v3-grouped-bf16",
+                                                          "v2-grouped-yarn-fp32",
+                                                          "v3-grouped-yarn-fp32"),
+                                          testing::ValuesIn(narrow_caches())),
+                         [](const auto& test) {
+                           return identifier(std::get<0>(test.param) + "_" +
+                                             std::string(std::get<1>(test.param).name));
+                         });
 
 }  // namespace
 }  // namespace latentd

@@ -32,6 +32,26 @@ TEST(MemoryPlan, FollowsTheCheckpointsDtypeAndCountsBytesExactly) {
   EXPECT_EQ(mha_bytes_per_token(v2_lite(), DType::kBF16), 276'480U);
 }
 
+TEST(MemoryPlan, CountsThePlanesOfAnFp8Cache) {
+  EngineOptions options;
+  options.device = Device::kCpu;
+  options.kv_cache_dtype = DType::kF8E4M3;
+  const auto plan = plan_memory(v2_lite(), options, 1'000 * 31'104 * std::size_t{64});
+  ASSERT_TRUE(plan.ok()) << plan.status().to_string();
+  EXPECT_EQ(plan->layout.dtype(), DType::kF8E4M3);
+  EXPECT_EQ(plan->layout.bytes_per_token(), 27U * 656);
+  EXPECT_EQ(plan->num_pages, 1'756);
+}
+
+TEST(MemoryPlan, RefusesAnFp8CacheOnCuda) {
+  EngineOptions options;
+  options.device = Device::kCuda;
+  options.kv_cache_dtype = DType::kF8E4M3;
+  const Status status = plan_memory(v2_lite(), options, kMiB << 10).status();
+  EXPECT_EQ(status.code(), StatusCode::kUnimplemented);
+  EXPECT_EQ(status.field(), "kv_cache_dtype");
+}
+
 TEST(MemoryPlan, ShortensAnUnsetContextToWhatTheCacheHolds) {
   const auto plan = plan_memory(v2_lite(), {}, 100 * kMiB);
   ASSERT_TRUE(plan.ok()) << plan.status().to_string();

@@ -13,6 +13,28 @@ TEST(CacheLayout, CountsTheBytesOfPublishedMlaModelsExactly) {
   EXPECT_EQ(CacheLayout::mla(27, 512, 64, DType::kBF16).page_bytes(), 64U * 31'104U);
 }
 
+TEST(CacheLayout, SplitsAnFp8CacheIntoLatentsScalesAndRope) {
+  const CacheLayout layout = CacheLayout::mla(27, 512, 64, DType::kF8E4M3);
+  const std::vector<CachePlane> planes = {
+      {"latent", 512, DType::kF8E4M3}, {"scales", 4, DType::kF32}, {"rope", 64, DType::kBF16}};
+  EXPECT_EQ(layout.planes(), planes);
+  EXPECT_EQ(layout.dtype(), DType::kF8E4M3);
+  EXPECT_EQ(layout.bytes_per_token_and_layer(), 656U);
+  EXPECT_EQ(layout.page_bytes(), 27U * 64 * 656);
+  EXPECT_EQ(layout.plane_offset(1, 1), 64U * (656 + 512));
+  EXPECT_EQ(layout.plane_offset(1, 2), 64U * (656 + 512 + 16));
+}
+
+TEST(CacheLayout, CountsAScaleForEveryBegunGroupOf128Latents) {
+  const auto bytes = [](int kv_lora_rank, int rope_dim) {
+    return CacheLayout::mla(1, kv_lora_rank, rope_dim, DType::kF8E4M3).bytes_per_token();
+  };
+  EXPECT_EQ(bytes(256, 32), 256U + 2 * 4 + 64);  // MiniCPM3
+  EXPECT_EQ(bytes(128, 32), 128U + 4 + 64);      // latent-mini
+  EXPECT_EQ(bytes(48, 16), 48U + 4 + 32);
+  EXPECT_EQ(bytes(129, 8), 129U + 2 * 4 + 16);
+}
+
 TEST(CacheLayout, GivesHeadsTwoPlanes) {
   // The V2-Lite shape as MHA: 16 heads, keys of 192, values of 128.
   const CacheLayout layout = CacheLayout::kv_heads(27, 16, 192, 128, DType::kBF16);
@@ -36,17 +58,19 @@ TEST(CacheLayout, LaysPagesThenLayersThenPlanesThenTokens) {
 }
 
 TEST(CacheLayout, TilesAPageWithoutGapsOrOverlaps) {
-  const CacheLayout layout = CacheLayout::kv_heads(2, 1, 8, 16, DType::kBF16, 32);
-  std::size_t expected = 0;
-  for (int layer = 0; layer < 2; ++layer) {
-    for (int plane = 0; plane < 2; ++plane) {
-      for (int token = 0; token < 32; ++token) {
-        ASSERT_EQ(layout.offset(PageId(0), layer, plane, token), expected);
-        expected += layout.planes()[static_cast<std::size_t>(plane)].bytes_per_token();
+  for (const CacheLayout& layout : {CacheLayout::kv_heads(2, 1, 8, 16, DType::kBF16, 32),
+                                    CacheLayout::mla(2, 130, 6, DType::kF8E4M3, 32)}) {
+    std::size_t expected = 0;
+    for (int layer = 0; layer < 2; ++layer) {
+      for (std::size_t plane = 0; plane < layout.planes().size(); ++plane) {
+        for (int token = 0; token < 32; ++token) {
+          ASSERT_EQ(layout.offset(PageId(0), layer, static_cast<int>(plane), token), expected);
+          expected += layout.planes()[plane].bytes_per_token();
+        }
       }
     }
+    EXPECT_EQ(expected, layout.page_bytes());
   }
-  EXPECT_EQ(expected, layout.page_bytes());
 }
 
 TEST(CacheLayout, RoundsTokensUpToPages) {
@@ -59,7 +83,9 @@ TEST(CacheLayout, RoundsTokensUpToPages) {
 
 TEST(CacheLayout, AcceptsPagesOf16And32And64Tokens) {
   for (const int tokens : {16, 32, 64}) {
-    EXPECT_TRUE(CacheLayout::mla(27, 512, 64, DType::kBF16, tokens).validate().ok()) << tokens;
+    for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF8E4M3}) {
+      EXPECT_TRUE(CacheLayout::mla(27, 512, 64, dtype, tokens).validate().ok()) << tokens;
+    }
   }
 }
 
@@ -72,17 +98,22 @@ TEST(CacheLayout, NamesWhatIsInvalid) {
   EXPECT_EQ(field(CacheLayout::mla(0, 512, 64, DType::kBF16)), "num_layers");
   EXPECT_EQ(field(CacheLayout::mla(1, 512, 64, DType::kBF16, 48)), "page_tokens");
   EXPECT_EQ(field(CacheLayout::mla(1, 0, 0, DType::kBF16)), "latent");
+  EXPECT_EQ(field(CacheLayout::mla(1, 0, 16, DType::kF8E4M3)), "latent");
+  EXPECT_EQ(field(CacheLayout::mla(1, 32, 0, DType::kF8E4M3)), "rope");
   EXPECT_EQ(field(CacheLayout::kv_heads(1, 1, 8, 0, DType::kBF16)), "values");
 }
 
 TEST(CacheLayout, StartsEveryPlaneOnA16ByteBorder) {
-  const CacheLayout layout = CacheLayout::kv_heads(3, 1, 7, 5, DType::kF8E4M3, 16);
-  ASSERT_TRUE(layout.validate().ok());
-  for (int layer = 0; layer < 3; ++layer) {
-    EXPECT_EQ(layout.plane_offset(layer, 0) % 16, 0U);
-    EXPECT_EQ(layout.plane_offset(layer, 1) % 16, 0U);
+  for (const CacheLayout& layout : {CacheLayout::kv_heads(3, 1, 7, 5, DType::kF8E4M3, 16),
+                                    CacheLayout::mla(3, 131, 6, DType::kF8E4M3, 16)}) {
+    ASSERT_TRUE(layout.validate().ok());
+    for (int layer = 0; layer < 3; ++layer) {
+      for (std::size_t plane = 0; plane < layout.planes().size(); ++plane) {
+        EXPECT_EQ(layout.plane_offset(layer, static_cast<int>(plane)) % 16, 0U);
+      }
+    }
+    EXPECT_EQ(layout.page_bytes() % 16, 0U);
   }
-  EXPECT_EQ(layout.page_bytes() % 16, 0U);
 }
 
 TEST(CacheLayout, ComparesAsAValue) {

@@ -8,6 +8,7 @@
 #include <numeric>
 
 #include "base/check.h"
+#include "tests/support/fp8_oracle.h"
 
 namespace latentd::oracle {
 namespace {
@@ -47,8 +48,18 @@ void add_scaled(Vector& sum, std::span<const double> x, double scale) {
   for (std::size_t i = 0; i < x.size(); ++i) sum[i] += scale * x[i];
 }
 
-void round_to_bf16(Vector& values) {
+void round_to_bf16(std::span<double> values) {
   for (double& value : values) value = to_float(to_bfloat16(static_cast<float>(value)));
+}
+
+// What a cache of `dtype` keeps of a row: latents [kv_lora_rank], then rope values.
+void round_to_cache(DType dtype, int kv_lora_rank, Vector& row) {
+  if (dtype == DType::kBF16) return round_to_bf16(row);
+  if (dtype != DType::kF8E4M3) return;
+  const auto latents = std::span(row).first(to_size(kv_lora_rank));
+  const Vector stored = quantize(latents).values();
+  std::copy(stored.begin(), stored.end(), latents.begin());
+  round_to_bf16(std::span(row).subspan(latents.size()));
 }
 
 // Rows first .. first + count - 1 of the [H, N + V, K] matrix of one head, times `c` [K].
@@ -295,7 +306,7 @@ std::vector<Vector> forward(const ModelConfig& config, const ModelWeights& weigh
       const int position = static_cast<int>(t);
       const Vector x = rms_norm(hidden[t], w.attention.input_norm, eps);
       Vector latent = latent_row(config, w.attention, x, position);
-      if (cache_dtype == DType::kBF16) round_to_bf16(latent);
+      round_to_cache(cache_dtype, config.kv_lora_rank, latent);
       latents.insert(latents.end(), latent.begin(), latent.end());
       const Vector q = query_row(config, w.attention, x, position);
       add_scaled(hidden[t], matvec(w.attention.o, attention(shape, q, latents, w.attention.kv_b)),

@@ -88,8 +88,9 @@ Vector query_row(const ModelConfig& config, const MlaWeights& weights, std::span
                  int position);
 
 // Logits [tokens][vocab] of a whole sequence, each position seeing the ones before it. With
-// cache_dtype bf16, what latent_row gives is rounded to bf16 before anybody attends to it: a narrow
-// cache flips near-tied experts, so its results are comparable only with the same rounding.
+// cache_dtype bf16 or fp8 (fp8_oracle.h), what latent_row gives is rounded as that cache rounds
+// before anybody attends to it: a narrow cache flips near-tied experts, so its results are
+// comparable only with the same rounding.
 std::vector<Vector> forward(const ModelConfig& config, const ModelWeights& weights,
                             std::span<const TokenId> tokens, DType cache_dtype = DType::kF32);
 

@@ -28,9 +28,10 @@ struct HeadRows {
   SoftmaxState state[kMaxHeadGroup];
 };
 
-void attend(const AbsorbedAttentionParams& p, int token, HeadRows& rows, int heads) {
+// `wide`: [kSoftmaxBlock, kv_lora + rope], for keys that are no operands of products.
+void attend(const AbsorbedAttentionParams& p, int token, HeadRows& rows, int heads,
+            BFloat16* wide) {
   const MlaGeometry& g = p.geometry;
-  const std::size_t row_bytes = cache_row_bytes(p.cache, g);
   if (p.batch.token_slots[token] < 0) {  // padding
     for (int h = 0; h < heads; ++h) std::fill_n(rows.out[h], g.kv_lora_rank, 0.0F);
     return;
@@ -39,8 +40,8 @@ void attend(const AbsorbedAttentionParams& p, int token, HeadRows& rows, int hea
   const void* keys[kSoftmaxBlock];
   for (std::int32_t first = 0; first < num_keys; first += kSoftmaxBlock) {
     const std::int32_t count = std::min(kSoftmaxBlock, num_keys - first);
-    cache_rows(p.batch, p.cache, row_bytes, p.batch.token_slots[token], first, count, keys);
-
+    const DType dtype = cache_row_operands(p.batch, p.cache, g, p.batch.token_slots[token], first,
+                                           count, wide, keys);
     DotProduct dot;
     dot.x = rows.x;
     dot.out = rows.scores;
@@ -48,7 +49,7 @@ void attend(const AbsorbedAttentionParams& p, int token, HeadRows& rows, int hea
     dot.m = heads;
     dot.n = count;
     dot.k = g.latent_dim();
-    dot.w = {nullptr, 0, keys, p.cache.dtype};
+    dot.w = {nullptr, 0, keys, dtype};
     multiply_dot(dot);
     for (int h = 0; h < heads; ++h) {
       rows.keep[h] = softmax_block(rows.scores[h], count, first == 0, rows.state[h]);
@@ -152,6 +153,8 @@ void absorbed_attention(CpuContext& context, const AbsorbedAttentionParams& p) {
     const int heads = std::min(group, g.num_heads - first_head);
     float* scores =
         context.scratch(worker).scores.take<float>(std::size_t{kMaxHeadGroup} * kSoftmaxBlock);
+    auto* wide = context.scratch(worker).wide_rows.take<BFloat16>(
+        std::size_t{kSoftmaxBlock} * static_cast<std::size_t>(g.latent_dim()));
     HeadRows rows;
     for (int h = 0; h < heads; ++h) {
       rows.x[h] = static_cast<const float*>(p.absorbed) +
@@ -160,7 +163,7 @@ void absorbed_attention(CpuContext& context, const AbsorbedAttentionParams& p) {
       rows.scores[h] = row_at(scores, h, kSoftmaxBlock);
       rows.scale[h] = g.softmax_scale;
     }
-    attend(p, token, rows, heads);
+    attend(p, token, rows, heads, wide);
   });
 }
 

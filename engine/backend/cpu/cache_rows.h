@@ -1,37 +1,27 @@
-// Where the cached latents of a sequence lie.
+// The rows of the latent cache: where they lie, and how the CPU reads and writes them.
 //
-// Contract: page-table entries past `count` keys are never read; nor are cache slots.
+// Contract: page-table entries past the positions named are never read; nor are cache slots.
+// Thread-safe; who writes a row is alone with it.
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
 
+#include "base/dtype.h"
 #include "engine/backend/op_params.h"
 
 namespace latentd::cpu {
 
-inline std::size_t cache_row_bytes(const CacheView& cache, const MlaGeometry& geometry) {
-  return static_cast<std::size_t>(geometry.latent_dim()) * dtype_size(cache.dtype);
-}
+// Writes `row` [kv_lora_rank + rope] at `position` of the sequence in `slot`, rounded to the
+// cache's dtype.
+void store_cache_row(const BatchView& batch, const CacheView& cache, const MlaGeometry& geometry,
+                     std::int32_t slot, std::int32_t position, const float* row);
 
-// The row of the token at `position` of the sequence in `slot`.
-inline void* cache_row(const BatchView& batch, const CacheView& cache, std::size_t row_bytes,
-                       std::int32_t slot, std::int32_t position) {
-  const std::int32_t* pages =
-      batch.page_table + static_cast<std::size_t>(slot) * static_cast<std::size_t>(batch.max_pages);
-  const auto page = static_cast<std::size_t>(pages[position / cache.page_tokens]);
-  const auto token = static_cast<std::size_t>(position % cache.page_tokens);
-  return static_cast<char*>(cache.pool) + page * cache.page_stride + cache.layer_offset +
-         token * row_bytes;
-}
-
-// rows[j] = the row of position first + j, for j in [0, count).
-inline void cache_rows(const BatchView& batch, const CacheView& cache, std::size_t row_bytes,
-                       std::int32_t slot, std::int32_t first, std::int32_t count,
-                       const void** rows) {
-  for (std::int32_t j = 0; j < count; ++j) {
-    rows[j] = cache_row(batch, cache, row_bytes, slot, first + j);
-  }
-}
+// The rows of positions first .. first + count - 1 as operands of products: row j lies at rows[j]
+// and its elements are of the dtype returned. fp32 and bf16 rows are multiplied where they lie; fp8
+// is widened to bf16 in `wide` [count, kv_lora_rank + rope], exactly, so a product's bits are those
+// over the values stored.
+DType cache_row_operands(const BatchView& batch, const CacheView& cache,
+                         const MlaGeometry& geometry, std::int32_t slot, std::int32_t first,
+                         std::int32_t count, BFloat16* wide, const void** rows);
 
 }  // namespace latentd::cpu

@@ -50,6 +50,7 @@ struct WorkerScratch {
   ScratchBuffer keys;
   ScratchBuffer values;
   ScratchBuffer latents;
+  ScratchBuffer wide_rows;
 };
 
 struct CpuContext {

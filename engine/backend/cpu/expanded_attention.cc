@@ -27,8 +27,10 @@ struct Item {
 };
 
 struct Block {
-  float* keys;    // [64, nope + rope]
-  float* values;  // [64, v]
+  BFloat16* wide;  // [64, kv_lora + rope], for rows of the cache that are no operands of products
+  float* latents;  // [64, kv_lora + rope]
+  float* keys;     // [64, nope + rope]
+  float* values;   // [64, v]
   const void* key_rows[kSoftmaxBlock];
   const void* value_rows[kSoftmaxBlock];
   std::int32_t first;
@@ -36,18 +38,17 @@ struct Block {
 };
 
 // Fills the block's keys and values from the cache.
-void expand(const ExpandedAttentionParams& p, std::int32_t slot, int head, float* latents,
-            Block& block) {
+void expand(const ExpandedAttentionParams& p, std::int32_t slot, int head, Block& block) {
   const MlaGeometry& g = p.geometry;
-  const auto latent_dim = static_cast<std::size_t>(g.latent_dim());
-  const std::size_t row_bytes = cache_row_bytes(p.cache, g);
+  const void* rows[kSoftmaxBlock];
   const float* x[kSoftmaxBlock];
   float* keys[kSoftmaxBlock];
   float* values[kSoftmaxBlock];
+  const DType dtype =
+      cache_row_operands(p.batch, p.cache, g, slot, block.first, block.count, block.wide, rows);
   for (int j = 0; j < block.count; ++j) {
-    float* latent = latents + static_cast<std::size_t>(j) * latent_dim;
-    load_as_f32(cache_row(p.batch, p.cache, row_bytes, slot, block.first + j), p.cache.dtype,
-                latent, latent_dim);
+    float* latent = row_at(block.latents, j, g.latent_dim());
+    load_as_f32(rows[j], dtype, latent, static_cast<std::size_t>(g.latent_dim()));
     x[j] = latent;
     keys[j] = row_at(block.keys, j, g.qk_dim());
     values[j] = row_at(block.values, j, g.v_dim);
@@ -150,12 +151,14 @@ void run_item(const ExpandedAttentionParams& p, const Item& item, int head,
   Block block;
   block.keys = scratch.keys.take<float>(kBlock * static_cast<std::size_t>(g.qk_dim()));
   block.values = scratch.values.take<float>(kBlock * static_cast<std::size_t>(g.v_dim));
-  float* latents = scratch.latents.take<float>(kBlock * static_cast<std::size_t>(g.latent_dim()));
+  const std::size_t latents = kBlock * static_cast<std::size_t>(g.latent_dim());
+  block.wide = scratch.wide_rows.take<BFloat16>(latents);
+  block.latents = scratch.latents.take<float>(latents);
   auto* states = scratch.state.take<SoftmaxState>(kQueriesPerItem);
   float* scores = scratch.scores.take<float>(kBlock * kQueryTile);
   for (block.first = 0; block.first < num_keys; block.first += kSoftmaxBlock) {
     block.count = std::min(kSoftmaxBlock, num_keys - block.first);
-    expand(p, row.slot, head, latents, block);
+    expand(p, row.slot, head, block);
     attend_row(p, row, head, item.first, num_queries, block, states, scores);
   }
   for (int i = 0; i < num_queries; ++i) {

@@ -48,10 +48,7 @@ void append_token(const RopeAppendParams& p, int t, const float* norm_weight, fl
   rms_norm_row(kv_a, norm_weight, row, kv_lora, g.latent_norm_eps);
   std::copy(kv_a + kv_lora, kv_a + latent_dim, row + kv_lora);
   rotate(row + kv_lora, cosine, sine, g.rope_dim, g.rope_interleaved);
-  store_from_f32(
-      row, p.cache.dtype,
-      cache_row(p.batch, p.cache, cache_row_bytes(p.cache, g), p.batch.token_slots[t], position),
-      latent_dim);
+  store_cache_row(p.batch, p.cache, g, p.batch.token_slots[t], position, row);
 }
 
 }  // namespace

@@ -20,6 +20,9 @@ namespace HWY_NAMESPACE {
 namespace {
 
 using V = hn::Vec<DF>;
+using DU16 = hn::ScalableTag<std::uint16_t>;
+
+constexpr std::uint16_t kNaN = 0x7fc0;  // in bf16
 
 HWY_INLINE V silu_product(DF df, V gate, V up) {
   const V one = hn::Set(df, 1.0F);
@@ -86,6 +89,56 @@ void widen(const std::uint16_t* x, float* out, std::size_t n) {
   std::size_t i = 0;
   for (; i + lanes <= n; i += lanes) hn::StoreU(load_vector(df, x + i), df, out + i);
   if (i < n) store_partial(df, load_partial(df, x + i, n - i), out + i, n - i);
+}
+
+// A vector of codes times a power of two, whose bf16 pattern is `scale`, as bf16 patterns. A code's
+// fields, shifted into place, are bf16's but for the bias, so the scale is added to the exponent.
+// Subnormal codes have none: they are the integers 0 .. 7 times 2^-9, and get those integers'.
+HWY_INLINE hn::Vec<DU16> scaled_codes(DU16 du16, const std::uint8_t* codes, hn::Vec<DU16> scale) {
+  const hn::Rebind<std::uint8_t, DU16> du8;
+  const auto set = [du16](std::uint16_t value) { return hn::Set(du16, value); };
+  const auto wide = hn::PromoteTo(du16, hn::LoadU(du8, codes));
+  const auto magnitude = hn::And(wide, set(0x7f));
+  const auto sign = hn::ShiftLeft<8>(hn::Xor(wide, magnitude));
+  const auto normal = hn::Add(hn::ShiftLeft<4>(magnitude), hn::Sub(scale, set(0x38 << 4)));
+
+  const auto integer = hn::And(magnitude, set(7));
+  auto fields = hn::Add(hn::ShiftLeft<5>(integer), set(0x80));                          // of 4 .. 7
+  fields = hn::IfThenElse(hn::Lt(integer, set(4)), hn::ShiftLeft<6>(integer), fields);  // 2 and 3
+  fields = hn::IfThenZeroElse(hn::Lt(integer, set(2)), fields);                         // 1
+  const auto subnormal = hn::IfThenZeroElse(hn::Eq(integer, hn::Zero(du16)),
+                                            hn::Add(fields, hn::Sub(scale, set(9 << 7))));
+
+  const auto number = hn::IfThenElse(hn::Eq(magnitude, integer), subnormal, normal);
+  return hn::Or(sign, hn::IfThenElse(hn::Eq(magnitude, set(0x7f)), set(kNaN), number));
+}
+
+// One group.
+void widen_group(const std::uint8_t* codes, float scale, std::uint16_t* out, std::size_t n) {
+  const DU16 du16;
+  const std::size_t lanes = hn::Lanes(du16);
+  if (std::isnan(scale)) {
+    std::fill_n(out, n, kNaN);
+    return;
+  }
+  const auto scales = hn::Set(du16, to_bfloat16(scale).bits);
+  std::size_t i = 0;
+  for (; i + lanes <= n; i += lanes) {
+    hn::StoreU(scaled_codes(du16, codes + i, scales), du16, out + i);
+  }
+  if (i == n) return;
+  HWY_ALIGN std::uint8_t last[hn::MaxLanes(DU16())] = {};
+  HWY_ALIGN std::uint16_t widened[hn::MaxLanes(DU16())];
+  std::memcpy(last, codes + i, n - i);
+  hn::Store(scaled_codes(du16, last, scales), du16, widened);
+  std::copy_n(widened, n - i, out + i);
+}
+
+void widen_scaled(const std::uint8_t* codes, const float* scales, std::size_t group,
+                  std::uint16_t* out, std::size_t n) {
+  for (std::size_t first = 0; first < n; first += group) {
+    widen_group(codes + first, scales[first / group], out + first, std::min(group, n - first));
+  }
 }
 
 float softmax(float* scores, int count, bool first, SoftmaxState& state) {
@@ -184,6 +237,7 @@ HWY_EXPORT(rms_norm);
 HWY_EXPORT(silu);
 HWY_EXPORT(scale);
 HWY_EXPORT(widen);
+HWY_EXPORT(widen_scaled);
 HWY_EXPORT(softmax);
 HWY_EXPORT(range);
 HWY_EXPORT(exponentials);
@@ -213,6 +267,12 @@ void store_from_f32(const float* x, DType dtype, void* out, std::size_t n) {
   } else {
     std::memcpy(out, x, n * sizeof(float));
   }
+}
+
+void load_scaled_e4m3(const std::uint8_t* x, const float* scales, std::size_t group, BFloat16* out,
+                      std::size_t n) {
+  HWY_DYNAMIC_DISPATCH(widen_scaled)
+  (x, scales, group, reinterpret_cast<std::uint16_t*>(out), n);
 }
 
 float softmax_block(float* scores, int count, bool first, SoftmaxState& state) {

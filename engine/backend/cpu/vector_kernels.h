@@ -23,6 +23,10 @@ void scale_row(float* x, float factor, std::size_t n);
 void load_as_f32(const void* x, DType dtype, float* out, std::size_t n);
 void store_from_f32(const float* x, DType dtype, void* out, std::size_t n);
 
+// out[i] = code i * scales[i / group], exact for scales of latent_scale.h; x holds e4m3.
+void load_scaled_e4m3(const std::uint8_t* x, const float* scales, std::size_t group, BFloat16* out,
+                      std::size_t n);
+
 // Keys that one step of the online softmax covers, at absolute multiples.
 inline constexpr int kSoftmaxBlock = 64;
 
