@@ -133,10 +133,12 @@ class EngineFault : public ::testing::TestWithParam<int> {
 TEST_P(EngineFault, ABrokenDeviceFailsEverybodyWithAnErrorThatMayBeRetried) {
   start();
   constexpr std::uint64_t kRequests = 12;  // more than there are slots
-  for (std::uint64_t id = 1; id <= kRequests; ++id) submit(id, 240);
-  inbox_.wait_tokens(1, 3);
-  EXPECT_TRUE(engine_->healthy());
-  backend_->break_after(0);
+  inbox_.at_tokens(1, 3, [this] {
+    for (std::uint64_t id = 2; id <= kRequests; ++id) submit(id, 240);
+    EXPECT_TRUE(engine_->healthy());
+    backend_->break_after(20);  // in a few steps, when some of them run and some still wait
+  });
+  submit(1, 240);
   for (std::uint64_t id = 1; id <= kRequests; ++id) {
     const Inbox::Thread thread = inbox_.wait_finished(id);
     EXPECT_EQ(thread.reason, FinishReason::kError) << id;
@@ -201,9 +203,9 @@ TEST_P(EngineFault, CancelsBetweenLaunchAndResultLeaveNeighboursAlone) {
   submit(1, 150);
   std::uint64_t next = 2;
   for (std::size_t tokens = 1; tokens < 40; tokens += 3) {
+    // It is in the step in flight, or in the next.
+    inbox_.at_tokens(next, 1, [this, next] { engine_->cancel(RequestId(next)); });
     submit(next, 200);
-    inbox_.wait_tokens(next, 1);  // it is in the step in flight, or in the next
-    engine_->cancel(RequestId(next));
     EXPECT_EQ(inbox_.wait_finished(next).reason, FinishReason::kCancelled);
     ++next;
   }

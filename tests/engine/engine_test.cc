@@ -99,9 +99,8 @@ TEST_F(EngineTest, StopsAtAStopToken) {
 
 TEST_F(EngineTest, CancelsARunningRequestAndFreesItsPages) {
   start();
+  inbox_.at_tokens(1, 1, [this] { engine_->cancel(RequestId(1)); });
   ASSERT_TRUE(engine_->submit(request(1, 250)).ok());
-  inbox_.wait_tokens(1, 1);
-  engine_->cancel(RequestId(1));
   const Inbox::Thread thread = inbox_.wait_finished(1);
   EXPECT_EQ(thread.reason, FinishReason::kCancelled);
   EXPECT_LT(thread.tokens.size(), 250U);

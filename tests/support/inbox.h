@@ -3,11 +3,15 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <condition_variable>
 #include <cstdint>
+#include <functional>
+#include <iterator>
 #include <map>
 #include <mutex>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "base/clock.h"
@@ -38,7 +42,15 @@ class Inbox {
         for (const Event& event : events) take(event);
       }
       changed_.notify_all();
+      act();
     };
+  }
+
+  // Runs `act` when `id` has `count` tokens, on the engine's thread: the engine cannot run ahead of
+  // a test that the machine keeps waiting. To be called before the request is submitted.
+  void at_tokens(std::uint64_t id, std::size_t count, std::function<void()> act) {
+    std::lock_guard lock(mutex_);
+    acts_.push_back({id, count, std::move(act)});
   }
 
   // What came for `id` until its last event.
@@ -50,6 +62,12 @@ class Inbox {
   }
 
  private:
+  struct Act {
+    std::uint64_t id;
+    std::size_t count;
+    std::function<void()> run;
+  };
+
   template <typename Predicate>
   Thread wait(std::uint64_t id, Predicate predicate) {
     std::unique_lock lock(mutex_);
@@ -70,9 +88,23 @@ class Inbox {
     thread.error = event.error;
   }
 
+  void act() {
+    std::vector<Act> due;
+    {
+      std::lock_guard lock(mutex_);
+      const auto is_due = [this](const Act& act) {
+        return threads_[act.id].tokens.size() >= act.count;
+      };
+      std::ranges::copy_if(acts_, std::back_inserter(due), is_due);
+      std::erase_if(acts_, is_due);
+    }
+    for (const Act& act : due) act.run();
+  }
+
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::map<std::uint64_t, Thread> threads_;  // guarded by mutex_
+  std::map<std::uint64_t, Thread> threads_;  // guarded by mutex_, as is the next
+  std::vector<Act> acts_;
 };
 
 }  // namespace latentd
