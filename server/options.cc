@@ -156,9 +156,10 @@ void add_engine_options(CLI::App& app, RawOptions& raw) {
       ->check(count)
       ->capture_default_str();
   app.add_flag_function(
-      "--batch-invariant,!--no-batch-invariant",
-      [&engine](std::int64_t given) { engine.batch_invariant = given > 0; },
-      "The same text whatever else is in the batch (default: cpu on, cuda off)");
+         "--batch-invariant,!--no-batch-invariant",
+         [&engine](std::int64_t given) { engine.batch_invariant = given > 0; },
+         "The same text whatever else is in the batch (default: cpu on, cuda off)")
+      ->take_last();
   app.add_flag("--no-prefix-cache", raw.no_prefix_cache, "Compute every prompt afresh");
   app.add_flag("--overcommit", engine.overcommit,
                "Admit more than surely fits, and preempt when it does not");

@@ -90,6 +90,11 @@ TEST(Options, LeaveTheDeviceAndWhatHangsOnItOpenUnlessTold) {
   const ServeOptions options = parse_serve({"--device", "cuda", "--batch-invariant"});
   EXPECT_EQ(options.engine.device, Device::kCuda);
   EXPECT_EQ(options.engine.batch_invariant, true);
+  // The last one counts, as with every option.
+  EXPECT_EQ(parse_serve({"--no-batch-invariant", "--batch-invariant"}).engine.batch_invariant,
+            true);
+  EXPECT_EQ(parse_serve({"--batch-invariant", "--no-batch-invariant"}).engine.batch_invariant,
+            false);
   EXPECT_EQ(parse_serve({}).engine.load_format, LoadFormat::kAuto);
   EXPECT_EQ(parse_serve({"--load-format", "random"}).engine.load_format, LoadFormat::kRandom);
   EXPECT_EQ(parse_serve({"--gpu-memory-utilization", "0.5"}).engine.gpu_memory_utilization, 0.5);
