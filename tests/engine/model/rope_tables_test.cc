@@ -81,5 +81,23 @@ TEST(RopeTables, TabulatesWhatTheOracleRotatesBy) {
   }
 }
 
+// Large tables are filled by several threads.
+TEST(RopeTables, HoldEveryPosition) {
+  const RopeConfig rope = v2_lite_yarn();
+  constexpr int kPositions = 3 * 8192 + 1;
+  const RopeTables tables = make_rope_tables(rope, 8, kPositions);
+  const std::vector<double> frequencies = rope_inverse_frequencies(rope, 8);
+  ASSERT_EQ(tables.cos.size(), std::size_t{4} * kPositions);
+  ASSERT_EQ(tables.sin.size(), std::size_t{4} * kPositions);
+  for (int position = 0; position < kPositions; ++position) {
+    for (std::size_t pair = 0; pair < 4; ++pair) {
+      const std::size_t at = static_cast<std::size_t>(position) * 4 + pair;
+      const double angle = position * frequencies[pair];
+      ASSERT_EQ(tables.cos[at], static_cast<float>(std::cos(angle) * rope_magnitude(rope)));
+      ASSERT_EQ(tables.sin[at], static_cast<float>(std::sin(angle) * rope_magnitude(rope)));
+    }
+  }
+}
+
 }  // namespace
 }  // namespace latentd
