@@ -85,6 +85,7 @@ Status reserve(Backend& backend, const ModelConfig& config, const ModelWeights& 
   ReserveParams params;
   params.config = &config;
   params.weights = &weights;
+  params.geometry = mla_geometry(config);
   params.max_tokens = options.max_num_batched_tokens;
   params.max_rows = options.max_num_seqs;
   params.max_logit_rows = ModelRunner::kLogitsSlice;

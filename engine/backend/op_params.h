@@ -27,10 +27,28 @@ struct RandomTensor {
   float constant = 0.0F;
 };
 
+struct MlaGeometry {
+  std::int32_t num_heads = 0;
+  std::int32_t q_lora_rank = 0;  // 0: none
+  std::int32_t kv_lora_rank = 0;
+  std::int32_t nope_dim = 0;
+  std::int32_t rope_dim = 0;
+  std::int32_t v_dim = 0;
+  std::int32_t hidden_size = 0;
+  float softmax_scale = 0.0F;
+  float norm_eps = 0.0F;          // of the norms of the hidden state
+  float latent_norm_eps = 1e-6F;  // of q_a_norm and kv_a_norm (ModelConfig::latent_norm_eps)
+  bool rope_interleaved = true;
+
+  std::int32_t qk_dim() const { return nope_dim + rope_dim; }
+  std::int32_t latent_dim() const { return kv_lora_rank + rope_dim; }
+};
+
 // The largest step that operations will meet. Everything outlives the backend's use of it.
 struct ReserveParams {
   const ModelConfig* config = nullptr;
   const ModelWeights* weights = nullptr;  // device views
+  MlaGeometry geometry;
   std::int32_t max_tokens = 0;
   std::int32_t max_rows = 0;        // of a plan
   std::int32_t max_logit_rows = 0;  // of one sample
@@ -85,23 +103,6 @@ struct CacheView {
   std::int32_t page_tokens = 0;
   std::int32_t num_pages = 0;
   DType dtype = DType::kF32;
-};
-
-struct MlaGeometry {
-  std::int32_t num_heads = 0;
-  std::int32_t q_lora_rank = 0;  // 0: none
-  std::int32_t kv_lora_rank = 0;
-  std::int32_t nope_dim = 0;
-  std::int32_t rope_dim = 0;
-  std::int32_t v_dim = 0;
-  std::int32_t hidden_size = 0;
-  float softmax_scale = 0.0F;
-  float norm_eps = 0.0F;          // of the norms of the hidden state
-  float latent_norm_eps = 1e-6F;  // of q_a_norm and kv_a_norm (ModelConfig::latent_norm_eps)
-  bool rope_interleaved = true;
-
-  std::int32_t qk_dim() const { return nope_dim + rope_dim; }
-  std::int32_t latent_dim() const { return kv_lora_rank + rope_dim; }
 };
 
 struct EmbedParams {

@@ -4,7 +4,6 @@
 
 #include "base/check.h"
 #include "engine/backend/cuda/launch.h"
-#include "engine/model/model_config.h"
 
 namespace latentd::cuda {
 namespace {
@@ -69,9 +68,7 @@ bool AbsorbedAttention::take_memory(const MlaDivision& division, std::int32_t ma
 }
 
 void AbsorbedAttention::reserve(const ReserveParams& p) {
-  const MlaGeometry g{.num_heads = p.config->num_heads,
-                      .kv_lora_rank = p.config->kv_lora_rank,
-                      .rope_dim = p.config->qk_rope_head_dim};
+  const MlaGeometry& g = p.geometry;
   if (!fits(g, p.page_tokens, p.cache_dtype)) return;
   // A token a row: single row tiles take the most shares, and so the most memory.
   BatchView decode;

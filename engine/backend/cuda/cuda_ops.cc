@@ -79,8 +79,19 @@ void CudaOps::reserve(const ReserveParams& p) {
   const ModelConfig& c = *p.config;
   absorbed_attention_.reserve(p);
   processed_.take<float>(elements(p.max_logit_rows, c.vocab_size));
-  if (blas_ != nullptr) expanded_.reserve(p, activation_);
+  // Without cuBLASLt the mode is batch-invariant, which has no expanded form.
+  if (blas_ != nullptr && !expanded_.reserve(p, activation_)) {
+    take_absorbed_form(p.geometry, p.max_tokens);
+  }
   experts_.reserve(p);
+}
+
+CudaOps::AbsorbedForm CudaOps::take_absorbed_form(const MlaGeometry& g, std::int32_t num_tokens) {
+  const std::int64_t rows = std::int64_t{num_tokens} * g.num_heads;
+  const std::size_t element = dtype_size(activation_);
+  return {.absorbed = absorbed_.take_bytes(elements(rows, g.latent_dim()) * element),
+          .latent = latent_.take_bytes(elements(rows, g.kv_lora_rank) * element),
+          .heads = heads_.take_bytes(elements(rows, g.v_dim) * element)};
 }
 
 void CudaOps::plan_attention(const PlanAttentionParams& p) { absorbed_attention_.plan(p); }
@@ -175,11 +186,8 @@ void CudaOps::project_value(const ProjectValueParams& p) {
 void CudaOps::expanded_attention(const ExpandedAttentionParams& p) {
   if (!context_.ok() || (blas_ != nullptr && expanded_.run(p, activation_, *blas_))) return;
   const MlaGeometry& g = p.geometry;
-  const std::int64_t rows = std::int64_t{p.batch.num_tokens} * g.num_heads;
-  void* absorbed = absorbed_.take_bytes(elements(rows, g.latent_dim()) * dtype_size(activation_));
-  void* latent = latent_.take_bytes(elements(rows, g.kv_lora_rank) * dtype_size(activation_));
-  void* heads = heads_.take_bytes(elements(rows, g.v_dim) * dtype_size(activation_));
-  if (absorbed == nullptr || latent == nullptr || heads == nullptr) return;
+  const auto [absorbed, latent, heads] = take_absorbed_form(g, p.batch.num_tokens);
+  if (!context_.ok()) return;
   absorb_query({g, p.q, p.kv_b, absorbed, p.batch.num_tokens});
   absorbed_attention({p.batch, p.cache, g, absorbed, latent});
   project_value({g, latent, p.kv_b, heads, p.batch.num_tokens});

@@ -51,15 +51,23 @@ class CudaOps {
   void gated_mlp(const MlpWeights& weights, const void* x, void* gate_up, void* out,
                  std::int32_t num_tokens, bool accumulate, bool out_fp32);
 
+  // Scratch of expanded_attention in the absorbed form; null pointers after an error.
+  struct AbsorbedForm {
+    void* absorbed;  // queries [tokens, heads, latent + rope]
+    void* latent;    // weighted latents [tokens, heads, latent]
+    void* heads;     // results [tokens, heads, v], of all tokens of the step
+  };
+  AbsorbedForm take_absorbed_form(const MlaGeometry& g, std::int32_t num_tokens);
+
   CudaContext& context_;
   std::unique_ptr<Blas> blas_;
   DType activation_;
   AbsorbedAttention absorbed_attention_;
   Experts experts_;
   ExpandedAttention expanded_;
-  Scratch absorbed_;   // queries of expanded_attention in the absorbed form
-  Scratch latent_;     // its weighted latents
-  Scratch heads_;      // its results, of all tokens of the step
+  Scratch absorbed_;
+  Scratch latent_;
+  Scratch heads_;
   Scratch processed_;  // logits of sample
 };
 

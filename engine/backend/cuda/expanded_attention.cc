@@ -5,7 +5,6 @@
 
 #include "engine/backend/cuda/launch.h"
 #include "engine/backend/cuda/product.h"
-#include "engine/model/model_config.h"
 
 namespace latentd::cuda {
 namespace {
@@ -33,16 +32,6 @@ Product expansion(const ExpandedStep& step, const ExpandedPass& pass, const Tens
   return product;
 }
 
-MlaGeometry geometry_of(const ModelConfig& c) {
-  MlaGeometry g;
-  g.num_heads = c.num_heads;
-  g.kv_lora_rank = c.kv_lora_rank;
-  g.nope_dim = c.qk_nope_head_dim;
-  g.rope_dim = c.qk_rope_head_dim;
-  g.v_dim = c.v_head_dim;
-  return g;
-}
-
 }  // namespace
 
 ExpandedAttention::ExpandedAttention(CudaContext& context)
@@ -64,16 +53,17 @@ bool ExpandedAttention::computes(const MlaGeometry& g, DType activation, DType c
          g.kv_lora_rank % 8 == 0 && has_expanded_kernel(g, context_.shared_bytes_of_block());
 }
 
-void ExpandedAttention::reserve(const ReserveParams& p, DType activation) {
-  const MlaGeometry g = geometry_of(*p.config);
+bool ExpandedAttention::reserve(const ReserveParams& p, DType activation) {
+  const MlaGeometry& g = p.geometry;
   const DType weights =
       p.weights->layers.empty() ? activation : p.weights->layers.front().attention.kv_b.dtype;
-  if (!computes(g, activation, p.cache_dtype, weights)) return;
+  if (!computes(g, activation, p.cache_dtype, weights)) return false;
   const std::int32_t most = pass_keys(g.num_heads, g.nope_dim, g.v_dim);
   const bool cut = p.max_positions > most;
   ExpandedStep step;
   take_scratch(g, most, cut ? round_up(p.max_tokens, kExpandedQueries) / kExpandedQueries : 0,
                step);
+  return true;
 }
 
 bool ExpandedAttention::take_scratch(const MlaGeometry& g, std::int32_t keys,

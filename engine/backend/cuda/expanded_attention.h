@@ -23,8 +23,8 @@ class ExpandedAttention {
  public:
   explicit ExpandedAttention(CudaContext& context);
 
-  // Takes the scratch of the largest step when the model has a geometry that is computed here.
-  void reserve(const ReserveParams& p, DType activation);
+  // Takes the scratch of the largest step; false when the model's geometry is not computed here.
+  bool reserve(const ReserveParams& p, DType activation);
 
   // Enqueues the operation, or returns false when it has to be computed in the absorbed form.
   bool run(const ExpandedAttentionParams& p, DType activation, Blas& blas);
