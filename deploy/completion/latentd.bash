@@ -7,7 +7,7 @@ _latentd() {
     --device) mapfile -t COMPREPLY < <(compgen -W 'auto cpu cuda' -- "$word"); return ;;
     --dtype) mapfile -t COMPREPLY < <(compgen -W 'auto fp32 bf16' -- "$word"); return ;;
     --generation-config) mapfile -t COMPREPLY < <(compgen -W 'auto none' -- "$word"); return ;;
-    --kv-cache-dtype) mapfile -t COMPREPLY < <(compgen -W 'auto fp32 bf16' -- "$word"); return ;;
+    --kv-cache-dtype) mapfile -t COMPREPLY < <(compgen -W 'auto fp32 bf16 fp8' -- "$word"); return ;;
     --load-format) mapfile -t COMPREPLY < <(compgen -W 'auto random' -- "$word"); return ;;
     --log-format) mapfile -t COMPREPLY < <(compgen -W 'text json' -- "$word"); return ;;
     --log-level) mapfile -t COMPREPLY < <(compgen -W 'trace debug info warning error critical' -- "$word"); return ;;

@@ -113,6 +113,12 @@ TEST(Inspect, HonoursTheTypeOfTheCache) {
   InspectOptions options = of(model.path(), 80'000'000'000);
   options.kv_cache_dtype = DType::kF32;
   EXPECT_EQ(inspect_checkpoint(options)->caches[0].bytes_per_token, 62'208U);
+  options.kv_cache_dtype = DType::kF8E4M3;
+  const auto fp8 = inspect_checkpoint(options);
+  EXPECT_EQ(fp8->caches[0].bytes_per_token, 27U * 656);
+  EXPECT_EQ(fp8->caches[1].bytes_per_token, 138'240U) << "keys and values of a byte each";
+  EXPECT_THAT(inspection_text(*fp8), HasSubstr("27 layers, fp8;"));
+  EXPECT_THAT(inspection_json(*fp8), HasSubstr(R"("kv_cache_dtype": "fp8")"));
 }
 
 TEST(Inspect, SaysWhenTheWeightsAloneDoNotFit) {
