@@ -13,7 +13,8 @@ BackendUnderTest cuda(std::string name, DType activation, bool batch_invariant) 
                 {.device = 0, .activation = activation, .batch_invariant = batch_invariant});
           },
           batch_invariant,
-          /*large=*/!batch_invariant};
+          /*large=*/!batch_invariant,
+          {DType::kF32, DType::kBF16, DType::kF8E4M3}};
 }
 
 [[maybe_unused]] const bool kNeedsCuda = test::skip_without_cuda();

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "engine/backend/cuda/attention_policy.h"
 #include "engine/backend/cuda/launch.h"
 
 namespace latentd::cuda {
@@ -97,8 +98,8 @@ void AbsorbedAttention::plan(const PlanAttentionParams& p) {
 }
 
 void AbsorbedAttention::run(const AbsorbedAttentionParams& p) {
-  LATENTD_CHECK(p.cache.dtype == DType::kF32 || p.cache.dtype == DType::kBF16,
-                "a cache of {} is not computed here", dtype_name(p.cache.dtype));
+  LATENTD_CHECK(computes_cache(p.cache.dtype), "a cache of {} is not computed here",
+                dtype_name(p.cache.dtype));
   if (!context_.ok() || p.batch.num_rows == 0) return;
   if (!fits(p.geometry, p.cache.page_tokens, p.cache.dtype)) {
     context_.check(launch_absorbed_attention(context_.stream(), p, activation_,

@@ -5,7 +5,14 @@
 
 #include <cstddef>
 
+#include "base/dtype.h"
+
 namespace latentd::cuda {
+
+// Types of the latent cache that the generic kernels read and write.
+constexpr bool computes_cache(DType dtype) {
+  return dtype == DType::kF32 || dtype == DType::kBF16 || dtype == DType::kF8E4M3;
+}
 
 // Keys of a tile: one a lane, so that a warp holds the scores of a head.
 inline constexpr int kAttentionKeys = 32;

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "engine/backend/cuda/attention_policy.h"
 #include "engine/backend/cuda/expert_policy.h"
 #include "engine/backend/cuda/launch.h"
 #include "engine/model/model_config.h"
@@ -145,8 +146,8 @@ void CudaOps::linear(const LinearParams& p) {
 
 void CudaOps::rope_append(const RopeAppendParams& p) {
   check_float(p.kv_a_norm, "norm of latents");
-  LATENTD_CHECK(p.cache.dtype == DType::kF32 || p.cache.dtype == DType::kBF16,
-                "a cache of {} is not computed here", dtype_name(p.cache.dtype));
+  LATENTD_CHECK(computes_cache(p.cache.dtype), "a cache of {} is not computed here",
+                dtype_name(p.cache.dtype));
   if (context_.ok()) check(launch_rope_append(context_.stream(), p, activation_), "rope_append");
 }
 

@@ -1,4 +1,5 @@
-// Attention of absorbed queries over paged latents, for any geometry, fp32 or bf16: the fallback.
+// Attention of absorbed queries over paged latents, for any geometry, fp32, bf16 or fp8: the
+// fallback.
 //
 // One block walks the context of one token for up to eight of its heads, 32 keys at a time in
 // ascending order, as an online softmax in fp32. Nothing depends on the other tokens of the step.
@@ -9,6 +10,7 @@
 #include "engine/backend/cuda/attention_policy.h"
 #include "engine/backend/cuda/kernels/block.cuh"
 #include "engine/backend/cuda/kernels/elements.cuh"
+#include "engine/backend/cuda/kernels/fp8_rows.cuh"
 #include "engine/backend/cuda/kernels/paged_rows.cuh"
 #include "engine/backend/op_params.h"
 
@@ -30,16 +32,30 @@ struct AttentionTile {
   float* keep;
 };
 
+// The row at `position` as fp32, by a warp.
+__device__ inline void load_key(const AbsorbedAttentionParams& p, int slot, int position,
+                                int latent_dim, float* out) {
+  const int lane = threadIdx.x % kWarp;
+  if (p.cache.dtype == DType::kF8E4M3) {
+    const Fp8Row row(p.batch, p.cache, p.geometry, slot, position);
+    const int latents = p.geometry.kv_lora_rank;
+    for (int i = lane; i < latents; i += kWarp) out[i] = row.latent(i);
+    for (int i = lane; i < p.geometry.rope_dim; i += kWarp) {
+      out[latents + i] = __bfloat162float(row.rope[i]);
+    }
+    return;
+  }
+  const std::size_t row_bytes = static_cast<std::size_t>(latent_dim) * dtype_size(p.cache.dtype);
+  const ConstElements row{cache_row(p.batch, p.cache, row_bytes, slot, position), p.cache.dtype};
+  for (int i = lane; i < latent_dim; i += kWarp) out[i] = row[i];
+}
+
 // Keys [first, first + count) of the token's sequence as fp32; nothing past them is read.
 __device__ inline void load_keys(const AbsorbedAttentionParams& p, int token, int first, int count,
                                  int latent_dim, float* keys) {
-  const int lane = threadIdx.x % kWarp;
-  const std::size_t row_bytes = static_cast<std::size_t>(latent_dim) * dtype_size(p.cache.dtype);
   const int slot = p.batch.token_slots[token];
   for (int j = threadIdx.x / kWarp; j < count; j += kAttentionThreads / kWarp) {
-    const ConstElements row{cache_row(p.batch, p.cache, row_bytes, slot, first + j), p.cache.dtype};
-    float* out = keys + j * attention_row_stride(latent_dim);
-    for (int i = lane; i < latent_dim; i += kWarp) out[i] = row[i];
+    load_key(p, slot, first + j, latent_dim, keys + j * attention_row_stride(latent_dim));
   }
 }
 

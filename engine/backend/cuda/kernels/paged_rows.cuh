@@ -8,13 +8,28 @@
 
 namespace latentd::cuda {
 
-__device__ inline char* cache_row(const BatchView& batch, const CacheView& cache,
-                                  std::size_t row_bytes, int slot, int position) {
+// The page of a token, and its place there.
+struct TokenPlace {
+  char* page;
+  std::size_t token;
+
+  __device__ char* row(std::size_t plane_offset, std::size_t row_bytes) const {
+    return page + plane_offset + token * row_bytes;
+  }
+};
+
+__device__ inline TokenPlace find_token(const BatchView& batch, const CacheView& cache, int slot,
+                                        int position) {
   const std::int32_t* pages = batch.page_table + static_cast<std::size_t>(slot) * batch.max_pages;
   const auto page = static_cast<std::size_t>(pages[position / cache.page_tokens]);
-  const auto token = static_cast<std::size_t>(position % cache.page_tokens);
-  return static_cast<char*>(cache.pool) + page * cache.page_stride + cache.layer_offset +
-         token * row_bytes;
+  return {static_cast<char*>(cache.pool) + page * cache.page_stride,
+          static_cast<std::size_t>(position % cache.page_tokens)};
+}
+
+// The row in a cache of one plane.
+__device__ inline char* cache_row(const BatchView& batch, const CacheView& cache,
+                                  std::size_t row_bytes, int slot, int position) {
+  return find_token(batch, cache, slot, position).row(cache.layer_offset, row_bytes);
 }
 
 // A batch may hold only the later rows of its step: their tokens lie behind one another, up to the
