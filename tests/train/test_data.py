@@ -23,14 +23,15 @@ STORY = grammar.stories(3, 1)[0][1]
 def test_an_outline_is_its_story_with_places_between_sentences():
     for seed in range(200):
         rng = random.Random(seed)
-        request, story = grammar.tell(rng)
-        outline = dress.cut(seed, request, story, rng)
-        assert outline.story([None] * (len(outline.pieces) - 1)) == story
-        assert 3 <= len(outline.pieces) <= 5
+        request, story, slots = grammar.tell(rng)
+        outline = dress.cut(seed, request, story, slots, rng)
+        assert "".join(outline.pieces) == story
+        assert 3 <= len(outline.pieces) == len(outline.openers) + 1 <= 5
         written = ""
-        for piece in outline.pieces[:-1]:
+        for piece, opener in zip(outline.pieces, outline.openers, strict=False):
             written += piece
             assert written[-1] in '.!?"' and written.count('"') % 2 == 0
+            assert opener[0] == " " and opener[1].isupper() and "{" not in opener
         assert outline.pieces[-1].strip()
 
 
@@ -59,6 +60,7 @@ def test_questions_are_a_function_of_their_seed_and_well_formed():
         (" You can see the moon from there.", "speech"),
         (" The fox did not know that Oliver was near.", "unknown name"),
         (" Suddenly a bird flew over the trees.", "time moves"),
+        (" She loved the sea, but one day it was gone.", "time moves"),
         (" It was a brave and brave little bird.", "repetition"),
         (" Slowly Pip climbed the hill again.", "repetition"),
         (" The moon above the hill was round.", "says it again"),

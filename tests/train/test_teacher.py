@@ -22,7 +22,12 @@ interpreted = pytest.mark.skipif(
     tuple(map(int, np.__version__.split(".")[:2])) >= (2, 4), reason="Triton's interpreter needs NumPy before 2.4"
 )
 torch.set_num_threads(1)
-torch.set_grad_enabled(False)
+
+
+@pytest.fixture(autouse=True)
+def without_gradients():
+    with torch.no_grad():
+        yield
 
 
 def random_teacher() -> T.Teacher:

@@ -1,7 +1,8 @@
-"""Stories of the grammar with places where the teacher adds a sentence of its own.
+"""Stories of the grammar with places where the teacher ends a sentence that was begun for it.
 
 Alone, the teacher loses its plot; the grammar alone repeats its sentences. Here the plot is written by hand and the teacher
-dresses it: it reads the request and the story so far, adds one sentence of narration, and the story goes on.
+dresses it: it reads the request and the story so far and ends one sentence about how things are or seem, then the story goes
+on. Left free to begin the sentence too, it lets something happen that the plot does not know of.
 """
 
 from __future__ import annotations
@@ -13,29 +14,39 @@ from dataclasses import dataclass
 
 import grammar
 
+# For the slots of grammar.cast; those of a character only where the first place is, behind who it is.
+ABOUT_HERO = " {h} loved to| {h} liked to| {He} had a| {He} was known for| {His} favorite| {He} always wore| {He} often went".split(
+    "|"
+)
+ANYWHERE = (
+    " {He} felt| {h} felt| {He} wondered| {He} hoped| {He} thought of| {He} could hear| {He} could see| {He} could smell| It was|"
+    " It felt| It smelled of| The air| The sky| The sun| The wind| Everything| There was a smell of|"
+    " {h} was| {His} heart"
+).split("|")
+
 _END_OF_SENTENCE = re.compile(r"[.!?](?= [A-Z]|\n\n)|[.!?]\"(?=\n\n| [A-Z])")
 
 
 @dataclass(frozen=True)
 class Outline:
-    """A story in pieces; between two of them the teacher writes a sentence."""
+    """A story in pieces; between two of them stands a sentence of which the opener is given."""
 
     seed: int
     request: str
     pieces: tuple[str, ...]
-
-    def story(self, sentences: list[str | None]) -> str:
-        """The whole text; None leaves a sentence out, which the next piece never needs."""
-        assert len(sentences) == len(self.pieces) - 1
-        return self.pieces[0] + "".join((s or "") + p for s, p in zip(sentences, self.pieces[1:], strict=True))
+    openers: tuple[str, ...]  # one fewer
 
 
-def cut(seed: int, request: str, story: str, rng: random.Random) -> Outline:
+def cut(seed: int, request: str, story: str, slots: dict[str, str], rng: random.Random) -> Outline:
     """Two to four places after sentences of narration or speech, never inside a quotation or at the end."""
     spots = [m.end() for m in _END_OF_SENTENCE.finditer(story) if story[: m.end()].count('"') % 2 == 0]
     chosen = sorted(rng.sample(spots, min(len(spots), rng.randint(2, 4))))
     edges = [0, *chosen, len(story)]
-    return Outline(seed, request, tuple(story[a:b] for a, b in zip(edges, edges[1:], strict=False)))
+    openers = rng.sample(ANYWHERE, len(chosen))
+    if slots["h"] in story[: chosen[0]] and chosen[0] < 250:
+        openers[0] = rng.choice(ABOUT_HERO)
+    pieces = tuple(story[a:b] for a, b in zip(edges, edges[1:], strict=False))
+    return Outline(seed, request, pieces, tuple(opener.format_map(slots) for opener in openers))
 
 
 def _block(args: tuple[int, int]) -> list[Outline]:
@@ -43,7 +54,8 @@ def _block(args: tuple[int, int]) -> list[Outline]:
     out = []
     for seed in range(first, first + count):
         rng = random.Random(seed)
-        out.append(cut(seed, *grammar.tell(rng), rng))
+        request, story, slots = grammar.tell(rng)
+        out.append(cut(seed, request, story, slots, rng))
     return out
 
 

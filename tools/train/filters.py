@@ -55,7 +55,7 @@ def reject_sentence(before: str, sentence: str) -> str | None:
         return "length"
     if not re.fullmatch(r" [A-Z].*[.!?]'?", sentence):
         return "no sentence"
-    if TIME_MOVES.match(sentence):
+    if TIME_MOVES.match(sentence) or re.search(r"\b(one day|decide|suddenly|until|then)", sentence):
         return "time moves"
     if why := reject_content(sentence):
         return why

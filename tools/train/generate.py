@@ -2,7 +2,7 @@
 
     python generate.py --gguf SmolLM2-135M-Instruct.Q4_1.gguf --kind dressed --out stories --seconds 240
 
-dressed   plots of the grammar with sentences by the teacher (dress.py); most of what is learnt from
+dressed   stories of the grammar with sentences that the teacher ended (dress.py); most of what is learnt from
 answers   one or two sentences in answer to a simple question (questions.py); later ones would say the same again
 
 Whole stories are not asked for: left to itself the teacher goes in circles after a few sentences.
@@ -34,11 +34,12 @@ SENTENCE_BUDGET = 32  # tokens
 
 @dataclass(frozen=True)
 class Task:
-    """The teacher reads `request`; the answer is `pieces` with its sentences between them."""
+    """The teacher reads `request`; the answer is `pieces` with its sentences between them, each begun by an opener."""
 
     seed: int
     request: str
     pieces: tuple[str, ...]
+    openers: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -59,9 +60,10 @@ KINDS = {
 
 def make_tasks(kind: str, first_seed: int, count: int) -> list[Task]:
     if kind == "dressed":
-        return [Task(o.seed, o.request, o.pieces) for o in dress.outlines(first_seed, count)]
+        return [Task(o.seed, o.request, o.pieces, o.openers) for o in dress.outlines(first_seed, count)]
     sentences = lambda seed: 1 + (seed % 3 == 0)
-    return [Task(s, questions.question(s), ("",) * (1 + sentences(s))) for s in range(first_seed, first_seed + count)]
+    empty = lambda seed: (("",) * (1 + sentences(seed)), ("",) * sentences(seed))
+    return [Task(s, questions.question(s), *empty(s)) for s in range(first_seed, first_seed + count)]
 
 
 def turn(who: str, what: str) -> str:
@@ -81,11 +83,12 @@ def write_scripts(tok, tasks: list[Task]) -> tuple[torch.Tensor, torch.Tensor]:
     ids = lambda texts: [e.ids for e in tok.encode_batch(texts, add_special_tokens=False)]
     asks = ids([f"<|im_start|>user\n{t.request}{T.END}\n<|im_start|>assistant\n" for t in tasks])
     pieces = iter(ids([piece for t in tasks for piece in t.pieces]))
+    openers = iter(ids([opener for t in tasks for opener in t.openers]))
     rows = []
     for ask, task in zip(asks, tasks, strict=True):
         row = ask + next(pieces)
         for _ in task.pieces[1:]:
-            row += [T.SENTENCE, *next(pieces)]
+            row += [*next(openers), T.SENTENCE, *next(pieces)]
         rows.append(row)
     script = np.full((len(rows), max(map(len, rows)) + 1), tok.token_to_id(T.END), dtype=np.int32)
     for line, row in zip(script, rows, strict=True):
@@ -106,12 +109,13 @@ def sentences_of(script: np.ndarray, text: np.ndarray, closing: np.ndarray) -> l
 
 
 def finish(args: tuple[str, Task, list[str]]) -> tuple[Document | None, Counter]:
-    """The document of what the teacher wrote for a task, and what was dropped of it."""
+    """The document of what the teacher wrote for a task, and what was dropped of it; a story never needs its sentences."""
     kind, task, written = args
     dropped: Counter = Counter()
     if kind == "dressed":
         text, kept = task.pieces[0], 0
-        for sentence, piece in zip(written, task.pieces[1:], strict=True):
+        for opener, end, piece in zip(task.openers, written, task.pieces[1:], strict=True):
+            sentence = opener + end
             why = filters.reject_sentence(text, sentence)
             if why:
                 dropped[f"sentence: {why}"] += 1

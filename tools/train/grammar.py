@@ -484,8 +484,8 @@ def grammatical(text: str) -> str:
     return text.strip()
 
 
-def tell(rng: random.Random) -> tuple[str, str]:
-    """One (request, story)."""
+def tell(rng: random.Random) -> tuple[str, str, dict[str, str]]:
+    """One request, its story and the slots of its cast."""
     slots = cast(rng)
     request, paragraphs = PLOTS[rng.choice(sorted(PLOTS))]
     slots["close"] = choose(rng.choice(CLOSE), rng).format_map(slots)
@@ -512,7 +512,7 @@ def tell(rng: random.Random) -> tuple[str, str]:
     )
     who = f"{article(slots['trait'] + ' ' + slots['hk'])} named {slots['h']}"
     ask = asks.format(a=who, plot=request.format_map(slots), **slots)
-    return grammatical(ask), grammatical("\n\n".join(parts))
+    return grammatical(ask), grammatical("\n\n".join(parts)), slots
 
 
 def talk(seed: int, count: int) -> list[tuple[str, str]]:
@@ -524,7 +524,7 @@ def talk(seed: int, count: int) -> list[tuple[str, str]]:
 
 def stories(seed: int, count: int) -> list[tuple[str, str]]:
     rng = random.Random(seed)
-    return [tell(rng) for _ in range(count)]
+    return [tell(rng)[:2] for _ in range(count)]
 
 
 def many(seed: int, count: int, block: int = 5000) -> list[tuple[str, str]]:
