@@ -172,6 +172,8 @@ def test_twins_go_on_where_they_stopped(small_corpus, tmp_path):
     assert [(r["kind"], r["seed"]) for r in rows] == [(k, s) for s in "12" for k in ("MHA", "GQA", "MQA", "MLA")]
     with (tmp_path / "curves.csv").open() as file:
         assert len(list(csv.DictReader(file))) == 8 * 2
+    for kind, config in twins.KINDS.items():
+        assert Config.read(tmp_path / f"config-{kind}.json") == config
 
 
 def test_a_corpus_is_made_of_parts(tmp_path):

@@ -6,7 +6,8 @@ Everything but attention is equal: hidden size, layers, dense feed-forward, tied
 Llama's layout for the first three, DeepSeek-V3's with all layers dense for MLA, whose attention is latent-mini's.
 
 The steps are the most that let all runs end within --seconds, by the speeds measured first, and are kept in plan.json, so
-that an interrupted run goes on. Writes curves.csv (kind, seed, step, tokens, validation) and twins.csv, a row a run.
+that an interrupted run goes on. Writes curves.csv (kind, seed, step, tokens, validation), twins.csv, a row a run, and
+config-KIND.json, with which an engine can serve each shape.
 """
 
 from __future__ import annotations
@@ -110,6 +111,8 @@ def main() -> None:
         speeds(args, loss_fn, device)
         return
     args.out.mkdir(parents=True, exist_ok=True)
+    for kind, config in KINDS.items():
+        (args.out / f"config-{kind}.json").write_text(json.dumps(config.published(bos=1, eos=2), indent=2) + "\n")
     split, held_out = Split.load(args.corpus / "train.npz"), Split.load(args.corpus / "held-out.npz")
     held = held_out.rows(args.context, max(args.rows, 256 // args.rows * args.rows)).to(device)
     recipe = make_plan(args.out / "plan.json", args, loss_fn, device)
