@@ -89,11 +89,10 @@ struct BatchView {
 };
 
 // The cached latents of one layer (planes: kvcache/cache_layout.h). The row of token t of page p
-// starts at pool + p * page_stride + layer_offset + t * row bytes; row bytes = (kv_lora_rank +
-// rope)
-// * dtype_size(dtype) in fp32 and bf16, kv_lora_rank in fp8, whose scales [groups] fp32 and rope
-// values [rope] bf16 lie in the same way behind scales_offset and rope_offset. Unused slots hold
-// anything, NaN included.
+// starts at pool + p * page_stride + layer_offset + t * row bytes; row bytes =
+// (kv_lora_rank + rope) * dtype_size(dtype) in fp32 and bf16, kv_lora_rank in fp8, whose scales
+// [groups] fp32 and rope values [rope] bf16 lie in the same way behind scales_offset and
+// rope_offset. Unused slots hold anything, NaN included.
 struct CacheView {
   void* pool = nullptr;
   std::size_t page_stride = 0;    // bytes

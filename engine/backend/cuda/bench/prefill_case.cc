@@ -93,7 +93,11 @@ PrefillCase::PrefillCase(CudaContext& context, const PrefillShape& shape)
   batch.page_table = device(table_);
   batch.max_pages = pages;
   const std::size_t page_bytes = size(kPageTokens * g.latent_dim()) * sizeof(std::uint16_t);
-  params_.cache = {device(pool_), page_bytes, 0, kPageTokens, shape.rows * pages, DType::kBF16};
+  params_.cache = {.pool = device(pool_),
+                   .page_stride = page_bytes,
+                   .page_tokens = kPageTokens,
+                   .num_pages = shape.rows * pages,
+                   .dtype = DType::kBF16};
   params_.geometry = g;
   params_.q = device(q_);
   params_.kv_b = make_tensor_view(device(kv_b_), DType::kBF16,
