@@ -52,7 +52,7 @@ struct EngineOptions {
   int page_tokens = 64;   // 16, 32 or 64
   int max_model_len = 0;  // 0: the model's max_position_embeddings, as far as the cache holds it
   int max_num_seqs = 0;   // 0: 64 on the CPU, 256 on CUDA
-  int max_num_batched_tokens = 0;  // 0: 512 on the CPU, 2048 on CUDA
+  int max_num_batched_tokens = 0;  // 0: 128 on the CPU, 2048 on CUDA
   int pipeline_depth = 0;          // 0: 1 on the CPU, 2 on CUDA
   // One form and one order of sums for every row. Unset: on the CPU yes, on CUDA no.
   std::optional<bool> batch_invariant;

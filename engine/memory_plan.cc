@@ -93,9 +93,10 @@ Result<MemoryPlan> plan_memory(const ModelConfig& config, const EngineOptions& o
   }
   plan.max_num_seqs = options.max_num_seqs > 0 ? options.max_num_seqs : (cpu ? 64 : 256);
   LATENTD_RETURN_IF_ERROR(check_range("max_num_seqs", plan.max_num_seqs, 1, 4096));
+  // docs/adr/0001-token-budget.md
   plan.max_num_batched_tokens = options.max_num_batched_tokens > 0
                                     ? options.max_num_batched_tokens
-                                    : std::max(cpu ? 512 : 2048, plan.max_num_seqs);
+                                    : std::max(cpu ? 128 : 2048, plan.max_num_seqs);
   LATENTD_RETURN_IF_ERROR(check_range("max_num_batched_tokens", plan.max_num_batched_tokens,
                                       plan.max_num_seqs, 1 << 20));
   plan.pipeline_depth = options.pipeline_depth > 0 ? options.pipeline_depth : (cpu ? 1 : 2);

@@ -155,7 +155,7 @@ void add_engine_options(CLI::App& app, RawOptions& raw) {
       ->check(count)
       ->capture_default_str();
   app.add_option("--max-num-batched-tokens", engine.max_num_batched_tokens,
-                 "Tokens of one step; 0: 512 on the CPU, 2048 on CUDA")
+                 "Tokens of one step; 0: 128 on the CPU, 2048 on CUDA")
       ->check(count)
       ->capture_default_str();
   app.add_flag_function(

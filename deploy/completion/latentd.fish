@@ -35,7 +35,7 @@ complete -c latentd -n '__fish_seen_subcommand_from serve' -l page-tokens -xa '1
 complete -c latentd -n '__fish_seen_subcommand_from serve' -l block-size -xa '16 32 64' -d 'Tokens of a page of the cache'
 complete -c latentd -n '__fish_seen_subcommand_from serve' -l max-model-len -r -d 'Tokens of prompt and output together; 0: what the model and the cache allow'
 complete -c latentd -n '__fish_seen_subcommand_from serve' -l max-num-seqs -r -d 'Sequences that run at once; 0: 64 on the CPU, 256 on CUDA'
-complete -c latentd -n '__fish_seen_subcommand_from serve' -l max-num-batched-tokens -r -d 'Tokens of one step; 0: 512 on the CPU, 2048 on CUDA'
+complete -c latentd -n '__fish_seen_subcommand_from serve' -l max-num-batched-tokens -r -d 'Tokens of one step; 0: 128 on the CPU, 2048 on CUDA'
 complete -c latentd -n '__fish_seen_subcommand_from serve' -l batch-invariant -d 'The same text whatever else is in the batch (default: cpu on, cuda off)'
 complete -c latentd -n '__fish_seen_subcommand_from serve' -l no-batch-invariant{false} -d 'The same text whatever else is in the batch (default: cpu on, cuda off)'
 complete -c latentd -n '__fish_seen_subcommand_from serve' -l no-prefix-cache -d 'Compute every prompt afresh'

@@ -89,6 +89,20 @@ TEST(MemoryPlan, NamesTheOptionThatIsOutOfRange) {
   EXPECT_EQ(plan_memory(v2_lite(), options, 0).status().field(), "dtype");
 }
 
+TEST(MemoryPlan, AStepsTokensFollowTheDeviceAndHoldEverySequence) {
+  EngineOptions options;
+  options.kv_cache_tokens = 65'536;
+  const auto tokens = [&options] {
+    const auto plan = plan_memory(v2_lite(), options, 0);
+    return plan.ok() ? plan->max_num_batched_tokens : -1;
+  };
+  EXPECT_EQ(tokens(), 128);
+  options.device = Device::kCuda;
+  EXPECT_EQ(tokens(), 2048);
+  options.max_num_seqs = 4000;
+  EXPECT_EQ(tokens(), 4000);
+}
+
 TEST(MemoryPlan, GivesAProcessItsShareOfADeviceAndNeverMoreThanIsFree) {
   const std::size_t gib = 1024 * kMiB;
   const DeviceMemory alone{.total = 80 * gib, .free = 79 * gib, .used_by_process = 0};
