@@ -78,7 +78,7 @@ std::string cards(const ReportReader& report) {
   if (report.size({"tenants"}) > 1) {
     out += card(value("{:.3f}", {"fairness", "jain_output_tokens"}), "Jain fairness");
   }
-  if (report.flag({"server", "available"})) {
+  if (report.flag({"server", "available"}) && report.number({"server", "queue_ms_mean"}) >= 0.0) {
     out += card(value("{:.1f} ms", {"server", "queue_ms_mean"}), "mean queue in the server");
   }
   out += card(value("{:.2f} ms", {"latency_ms", "client_lag", "p99"}), "p99 client lag");

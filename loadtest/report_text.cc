@@ -101,7 +101,7 @@ Result<std::string> summary_table(std::string_view json) {
                     report.number({"fairness", "jain_output_tokens"}),
                     report.number({"fairness", "jain_served"})));
   }
-  if (report.flag({"server", "available"})) {
+  if (report.flag({"server", "available"}) && report.number({"server", "queue_ms_mean"}) >= 0.0) {
     add(out, "queue in the server",
         fmt::format("{:.1f} ms on average", report.number({"server", "queue_ms_mean"})));
   }

@@ -35,8 +35,8 @@ struct SimCommand {
   int pipeline_depth = 1;
   int max_queue = 1024;
   std::vector<int> max_num_seqs = {64};
-  std::vector<int> budgets = {512};
-  std::vector<double> pass_limits_s = {2.0};
+  std::vector<int> budgets = {128};
+  std::vector<double> pass_limits_s = {10.0};
   std::vector<std::string> policies = {"exact"};
   std::string json_out;
 };
