@@ -52,8 +52,11 @@ Status run(const Command& command) {
 }
 
 Status run_sweep(const Command& command) {
-  const auto probe = [&command](double rate) -> Result<Probe> {
+  std::uint64_t probes = 0;
+  const auto probe = [&command, &probes](double rate) -> Result<Probe> {
     Scenario scenario = command.scenario;
+    // Equal prompts would be found in the prefix cache and flatter every probe but the first.
+    scenario.seed = mix(scenario.seed, probes++);
     // A trace has its own times: the sweep scales them.
     if (scenario.process == Process::kTrace) {
       scenario.time_scale *= rate / command.sweep.first_rate;
@@ -66,14 +69,14 @@ Status run_sweep(const Command& command) {
     std::fflush(stdout);
     return made;
   };
-  LATENTD_ASSIGN_OR_RETURN(const std::vector<Probe> probes, sweep(command.sweep, probe));
-  const double best = best_rate(probes);
+  LATENTD_ASSIGN_OR_RETURN(const std::vector<Probe> made, sweep(command.sweep, probe));
+  const double best = best_rate(made);
   if (best > 0.0) {
     fmt::print("highest rate that met the SLO: {:.2f} requests/s\n", best);
   } else {
     fmt::print("no rate met the SLO\n");
   }
-  return write_file(command.json_out, sweep_json(probes));
+  return write_file(command.json_out, sweep_json(made));
 }
 
 Status show(const Command& command) {

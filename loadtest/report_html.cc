@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdlib>
+#include <string_view>
 
 #include "loadtest/report.h"
 #include "loadtest/report_reader.h"
@@ -120,6 +122,10 @@ std::string tenant_table(const ReportReader& report) {
   for (const auto& [head, path] : heads) {
     out += fmt::format("<th>{}</th>", head);
     columns.push_back(report.column("tenants", path));
+    if (path.front() != std::string_view("ttft_ms")) continue;
+    for (std::string& value : columns.back()) {
+      value = fmt::format("{:.2f}", std::strtod(value.c_str(), nullptr));
+    }
   }
   out += "</tr>\n";
   for (std::size_t row = 0; row < columns.front().size(); ++row) {

@@ -121,7 +121,7 @@ std::string frame(const PlotOptions& options, const Axis& x_axis, const Axis& y_
     const double y = to_y(y_axis, value);
     out += fmt::format(R"(<line class="limit" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>)", kLeft,
                        kWidth - kRight, y, y);
-    out += text_at(kWidth - kRight - 4, y - 4, "end", label);
+    out += text_at(kWidth - kRight - 4, y < kTop + 14 ? y + 13 : y - 4, "end", label);
   }
   out += fmt::format(R"(<text class="title" x="{}" y="18">{}</text>)", kLeft,
                      escape_html(options.title));

@@ -2,7 +2,7 @@
 //
 // The rate grows by `growth` until it fails, then the gap between the highest that held and the
 // lowest that failed is halved until it is within `precision`. Every probe is a whole run with its
-// own warm-up.
+// own warm-up and its own seed, so that it finds nothing of the others in a prefix cache.
 #pragma once
 
 #include <functional>

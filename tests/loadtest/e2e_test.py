@@ -6,9 +6,11 @@ Usage: e2e_test.py LOADTEST LATENTD. Needs nothing but the standard library; por
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import unittest
+import urllib.request
 
 import harness
 from harness import Server
@@ -173,13 +175,19 @@ class RealServerTest(LoadTest):
         def sweep(*slo: str) -> dict:
             path = self.directory / "sweep.json"
             command = [LOADTEST, "sweep", "--no-progress", "--url", self.server.url, "--rate", "20", "--requests", "10",
-                       "--prompt-tokens", "10", "--output-tokens", "4", "--max-probes", "3", "--json", str(path)]  # fmt: skip
+                       "--prompt-tokens", "150", "--output-tokens", "4", "--max-probes", "3", "--json", str(path)]  # fmt: skip
             subprocess.run(command + list(slo), check=True, stdout=subprocess.DEVNULL, timeout=500)
             return json.loads(path.read_text())
 
+        def hits() -> float:
+            text = urllib.request.urlopen(self.server.url + "/metrics").read().decode()
+            return sum(float(value) for value in re.findall(r"^vllm:prefix_cache_hits_total{[^}]*} (\S+)", text, re.M))
+
+        before = hits()
         generous = sweep("--slo-ttft-ms", "60000", "--slo-e2e-ms", "90000")
         self.assertEqual([probe["rate"] for probe in generous["probes"]], [20, 40, 80])
         self.assertEqual(generous["best_rate"], 80)
+        self.assertEqual(hits(), before)  # no probe asks what another has asked
         unmeetable = sweep("--slo-ttft-ms", "0.001")
         self.assertEqual([probe["rate"] for probe in unmeetable["probes"]], [20, 10, 5])
         self.assertEqual(unmeetable["best_rate"], 0)
