@@ -1,5 +1,7 @@
 #include "engine/device.h"
 
+#include <spdlog/fmt/fmt.h>
+
 #include "engine/backend/cpu/cpu_backend.h"
 #ifdef LATENTD_HAS_CUDA
 #include "engine/backend/cuda/cuda_backend.h"
@@ -36,10 +38,20 @@ Result<std::unique_ptr<Backend>> make_cuda(const EngineOptions& /*options*/,
 
 }  // namespace
 
-EngineOptions resolve_device(const EngineOptions& options) {
+Status check_cuda_runs(const ModelConfig& config) {
+  if (config.attention == AttentionKind::kLatent) return ok_status();
+  return Status(StatusCode::kUnimplemented,
+                fmt::format("cuda runs latent attention (MLA) only; {} has {}, which runs with "
+                            "--device cpu",
+                            config.architecture, attention_name(config)))
+      .with_field("device");
+}
+
+EngineOptions resolve_device(const EngineOptions& options, const ModelConfig& config) {
   EngineOptions resolved = options;
   if (resolved.device == Device::kAuto) {
-    resolved.device = has_cuda_device() ? Device::kCuda : Device::kCpu;
+    const bool cuda = check_cuda_runs(config).ok() && has_cuda_device();
+    resolved.device = cuda ? Device::kCuda : Device::kCpu;
   }
   // On the CPU it costs nothing that short prompts would notice; on CUDA it does without cuBLASLt.
   resolved.batch_invariant = options.batch_invariant.value_or(resolved.device == Device::kCpu);
@@ -48,7 +60,10 @@ EngineOptions resolve_device(const EngineOptions& options) {
 
 Result<std::unique_ptr<Backend>> make_backend(const EngineOptions& options,
                                               const ModelConfig& config, std::size_t weight_bytes) {
-  if (options.device == Device::kCuda) return make_cuda(options, config);
+  if (options.device == Device::kCuda) {
+    LATENTD_RETURN_IF_ERROR(check_cuda_runs(config));
+    return make_cuda(options, config);
+  }
   return make_cpu_backend(
       {.threads = options.cpu_threads, .copy_weights = weight_bytes <= kMostCopiedWeights});
 }

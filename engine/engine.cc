@@ -53,6 +53,7 @@ EngineInfo engine_info(const ModelConfig& config, const LoadedModel& model) {
   info.device = backend.device_name();
   info.activation_dtype = backend.activation_dtype();
   info.kv_cache_dtype = plan.layout.dtype();
+  info.attention = attention_name(config);
   info.max_model_len = plan.max_model_len;
   info.max_num_seqs = plan.max_num_seqs;
   info.max_num_batched_tokens = plan.max_num_batched_tokens;
@@ -226,8 +227,8 @@ Result<std::unique_ptr<Engine>> Engine::load(const std::filesystem::path& model_
                                              const EngineOptions& requested, EventSink sink,
                                              std::unique_ptr<Backend> backend) {
   const TimePoint begin = steady_now();
-  const EngineOptions options = resolve_device(requested);
   LATENTD_ASSIGN_OR_RETURN(ModelConfig config, load_model_config(model_dir));
+  const EngineOptions options = resolve_device(requested, config);
   LATENTD_ASSIGN_OR_RETURN(GenerationDefaults defaults, load_generation_defaults(model_dir));
   LATENTD_ASSIGN_OR_RETURN(LoadedModel model,
                            load_model(model_dir, options, config, std::move(backend)));

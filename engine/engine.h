@@ -66,13 +66,14 @@ struct EngineInfo {
   std::string device;  // "cpu", "NVIDIA H100 80GB HBM3"
   DType activation_dtype = DType::kF32;
   DType kv_cache_dtype = DType::kF32;
+  std::string attention;  // "MLA", "MHA", "GQA", "MQA"
   int max_model_len = 0;
   int max_num_seqs = 0;
   int max_num_batched_tokens = 0;
   int page_tokens = 0;
   int num_pages = 0;
-  std::size_t kv_bytes_per_token = 0;      // as MLA latents, all layers
-  std::size_t mha_kv_bytes_per_token = 0;  // what full keys and values of the same shape would cost
+  std::size_t kv_bytes_per_token = 0;      // all layers
+  std::size_t mha_kv_bytes_per_token = 0;  // of keys and values of as many heads as queries have
   std::size_t weight_bytes = 0;
   // What memory holds: weights, workspace by purpose, cache; for a device with memory of its own
   // also what the runtime took, what others hold, and what is free: all that there is.

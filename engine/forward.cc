@@ -3,6 +3,74 @@
 #include <algorithm>
 
 namespace latentd {
+namespace {
+
+CacheView cache_view(const ForwardParams& p, int layer) {
+  CacheView view;
+  view.pool = p.cache_pool;
+  view.page_stride = p.layout->page_bytes();
+  view.layer_offset = p.layout->plane_offset(layer, 0);
+  if (p.layout->dtype() == DType::kF8E4M3) {
+    view.scales_offset = p.layout->plane_offset(layer, 1);
+    view.rope_offset = p.layout->plane_offset(layer, 2);
+  }
+  view.page_tokens = p.layout->page_tokens();
+  view.num_pages = p.num_pages;
+  view.dtype = p.layout->dtype();
+  return view;
+}
+
+KeyValueView key_value_view(const ForwardParams& p, int layer) {
+  KeyValueView view;
+  view.pool = p.cache_pool;
+  view.page_stride = p.layout->page_bytes();
+  view.keys_offset = p.layout->plane_offset(layer, 0);
+  view.values_offset = p.layout->plane_offset(layer, 1);
+  view.page_tokens = p.layout->page_tokens();
+  view.num_pages = p.num_pages;
+  view.dtype = p.layout->dtype();
+  return view;
+}
+
+MlaBlockParams mla_block(const ForwardParams& p, int layer) {
+  MlaBlockParams block;
+  block.batch = p.batch;
+  block.cache = cache_view(p, layer);
+  block.geometry = mla_geometry(*p.config);
+  block.weights = &p.weights->layers[static_cast<std::size_t>(layer)].mla;
+  block.rope_cos = p.rope_cos;
+  block.rope_sin = p.rope_sin;
+  block.hidden = p.scratch.hidden;
+  block.scratch = p.scratch.mla;
+  block.absorbed_rows = p.absorbed_rows;
+  block.absorbed_tokens = p.absorbed_tokens;
+  return block;
+}
+
+GqaBlockParams gqa_block(const ForwardParams& p, int layer) {
+  GqaBlockParams block;
+  block.batch = p.batch;
+  block.cache = key_value_view(p, layer);
+  block.geometry = gqa_geometry(*p.config);
+  block.weights = &p.weights->layers[static_cast<std::size_t>(layer)].gqa;
+  block.rope_cos = p.rope_cos;
+  block.rope_sin = p.rope_sin;
+  block.hidden = p.scratch.hidden;
+  block.scratch = p.scratch.gqa;
+  return block;
+}
+
+// Divides the absorbed attention of all layers.
+void plan_attention(Backend& backend, const ForwardParams& p) {
+  if (p.config->attention != AttentionKind::kLatent || p.absorbed_rows == 0) return;
+  BatchView absorbed = p.batch;
+  absorbed.num_rows = p.absorbed_rows;
+  absorbed.num_tokens = p.absorbed_tokens;
+  backend.plan_attention(
+      {absorbed, mla_geometry(*p.config), p.layout->page_tokens(), p.layout->dtype()});
+}
+
+}  // namespace
 
 MlaGeometry mla_geometry(const ModelConfig& config) {
   MlaGeometry geometry;
@@ -16,6 +84,18 @@ MlaGeometry mla_geometry(const ModelConfig& config) {
   geometry.softmax_scale = config.softmax_scale;
   geometry.norm_eps = config.rms_norm_eps;
   geometry.latent_norm_eps = config.latent_norm_eps;
+  geometry.rope_interleaved = config.rope.interleaved;
+  return geometry;
+}
+
+GqaGeometry gqa_geometry(const ModelConfig& config) {
+  GqaGeometry geometry;
+  geometry.num_heads = config.num_heads;
+  geometry.num_kv_heads = config.num_kv_heads;
+  geometry.head_dim = config.qk_head_dim();
+  geometry.hidden_size = config.hidden_size;
+  geometry.softmax_scale = config.softmax_scale;
+  geometry.norm_eps = config.rms_norm_eps;
   geometry.rope_interleaved = config.rope.interleaved;
   return geometry;
 }
@@ -44,23 +124,6 @@ void forward(Backend& backend, const ForwardParams& p) {
   const ModelConfig& config = *p.config;
   const ModelWeights& weights = *p.weights;
 
-  CacheView cache;
-  cache.pool = p.cache_pool;
-  cache.page_stride = p.layout->page_bytes();
-  cache.page_tokens = p.layout->page_tokens();
-  cache.num_pages = p.num_pages;
-  cache.dtype = p.layout->dtype();
-
-  AttentionBlockParams attention;
-  attention.batch = p.batch;
-  attention.geometry = mla_geometry(config);
-  attention.rope_cos = p.rope_cos;
-  attention.rope_sin = p.rope_sin;
-  attention.hidden = p.scratch.hidden;
-  attention.scratch = p.scratch.attention;
-  attention.absorbed_rows = p.absorbed_rows;
-  attention.absorbed_tokens = p.absorbed_tokens;
-
   FfnBlockParams ffn;
   ffn.num_tokens = p.batch.num_tokens;
   ffn.hidden_size = config.hidden_size;
@@ -69,24 +132,18 @@ void forward(Backend& backend, const ForwardParams& p) {
   ffn.hidden = p.scratch.hidden;
   ffn.scratch = p.scratch.ffn;
 
-  if (p.absorbed_rows > 0) {
-    BatchView absorbed = p.batch;
-    absorbed.num_rows = p.absorbed_rows;
-    absorbed.num_tokens = p.absorbed_tokens;
-    backend.plan_attention({absorbed, attention.geometry, cache.page_tokens, cache.dtype});
-  }
+  plan_attention(backend, p);
   backend.embed({p.batch.tokens, weights.embedding, p.scratch.hidden, p.batch.num_tokens});
   for (int layer = 0; layer < config.num_layers; ++layer) {
-    const LayerWeights& layer_weights = weights.layers[static_cast<std::size_t>(layer)];
-    attention.cache = cache;
-    attention.cache.layer_offset = p.layout->plane_offset(layer, 0);
-    if (cache.dtype == DType::kF8E4M3) {
-      attention.cache.scales_offset = p.layout->plane_offset(layer, 1);
-      attention.cache.rope_offset = p.layout->plane_offset(layer, 2);
+    switch (config.attention) {
+      case AttentionKind::kLatent:
+        mla_attention_block(backend, mla_block(p, layer));
+        break;
+      case AttentionKind::kGrouped:
+        gqa_attention_block(backend, gqa_block(p, layer));
+        break;
     }
-    attention.weights = &layer_weights.attention;
-    backend.attention_block(attention);
-    ffn.weights = &layer_weights;
+    ffn.weights = &weights.layers[static_cast<std::size_t>(layer)];
     backend.ffn_block(ffn);
   }
 }

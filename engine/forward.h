@@ -1,10 +1,13 @@
 // The forward pass: the step's tokens through every layer of the model. One pass for all variants
-// and both backends; what differs is data (ModelConfig) or inside the backend's operations.
+// and both backends; what differs is data (ModelConfig), the block of the attention's kind, or
+// inside the backend's operations.
 //
 // Contract: enqueues operations only; called by ModelRunner on the engine thread.
 #pragma once
 
 #include "engine/backend/backend.h"
+#include "engine/backend/gqa_attention_block.h"
+#include "engine/backend/mla_attention_block.h"
 #include "engine/backend/op_params.h"
 #include "engine/model/model_config.h"
 #include "engine/model/weights.h"
@@ -15,7 +18,8 @@ namespace latentd {
 // Device memory that the layers share; sized for the most tokens a step may have.
 struct ForwardScratch {
   void* hidden = nullptr;  // [T, hidden]: the residual stream, and the result
-  AttentionScratch attention;
+  MlaScratch mla;          // of the model's kind of attention; the other is unset
+  GqaScratch gqa;
   FfnScratch ffn;
 };
 
@@ -29,7 +33,7 @@ struct ForwardParams {
   const float* rope_cos = nullptr;  // [positions, rope / 2]
   const float* rope_sin = nullptr;
   ForwardScratch scratch;
-  std::int32_t absorbed_rows = 0;  // see AttentionBlockParams
+  std::int32_t absorbed_rows = 0;  // see MlaBlockParams; grouped attention ignores it
   std::int32_t absorbed_tokens = 0;
 };
 
@@ -37,6 +41,7 @@ struct ForwardParams {
 void forward(Backend& backend, const ForwardParams& params);
 
 MlaGeometry mla_geometry(const ModelConfig& config);
+GqaGeometry gqa_geometry(const ModelConfig& config);
 RoutingParams routing_params(const MoeConfig& moe);
 
 // Elements of FfnScratch::gate_up that one token needs: gate and up of all MLPs that it passes in

@@ -7,6 +7,8 @@
 #include <fstream>
 #include <limits>
 
+#include "base/check.h"
+
 namespace latentd {
 namespace {
 
@@ -35,6 +37,7 @@ Result<DType> cache_dtype(const ModelConfig& config, const EngineOptions& option
                   "an fp8 cache is computed on the CPU only, not on CUDA yet; use bf16 there")
         .with_field("kv_cache_dtype");
   }
+  LATENTD_RETURN_IF_ERROR(check_cached_in(config, dtype));
   return dtype;
 }
 
@@ -77,13 +80,33 @@ Status size_cache(const ModelConfig& config, const EngineOptions& options, std::
 
 }  // namespace
 
+Status check_cached_in(const ModelConfig& config, DType dtype) {
+  if (config.attention == AttentionKind::kLatent || dtype != DType::kF8E4M3) return ok_status();
+  return Status(StatusCode::kUnimplemented,
+                fmt::format("fp8 holds latents (MLA) only; {} has {}, whose keys and values are "
+                            "kept in fp32 or bf16",
+                            config.architecture, attention_name(config)))
+      .with_field("kv_cache_dtype");
+}
+
+CacheLayout cache_layout(const ModelConfig& config, DType dtype, int page_tokens) {
+  switch (config.attention) {
+    case AttentionKind::kLatent:
+      return CacheLayout::mla(config.num_layers, config.kv_lora_rank, config.qk_rope_head_dim,
+                              dtype, page_tokens);
+    case AttentionKind::kGrouped:
+      return CacheLayout::kv_heads(config.num_layers, config.num_kv_heads, config.qk_head_dim(),
+                                   config.v_head_dim, dtype, page_tokens);
+  }
+  LATENTD_CHECK(false, "attention of kind {}", static_cast<int>(config.attention));
+}
+
 Result<MemoryPlan> plan_memory(const ModelConfig& config, const EngineOptions& options,
                                std::size_t cache_budget) {
   const bool cpu = options.device == Device::kCpu;
   LATENTD_RETURN_IF_ERROR(check_dtype(options));
   LATENTD_ASSIGN_OR_RETURN(const DType dtype, cache_dtype(config, options));
-  MemoryPlan plan{CacheLayout::mla(config.num_layers, config.kv_lora_rank, config.qk_rope_head_dim,
-                                   dtype, options.page_tokens)};
+  MemoryPlan plan{cache_layout(config, dtype, options.page_tokens)};
   LATENTD_RETURN_IF_ERROR(plan.layout.validate());
 
   if (!(options.gpu_memory_utilization > 0.0 && options.gpu_memory_utilization <= 1.0)) {

@@ -30,6 +30,13 @@ struct MemoryPlan {
   }
 };
 
+// kUnimplemented, naming the option, for a type in which the model's attention is not cached.
+Status check_cached_in(const ModelConfig& config, DType dtype);
+
+// What the model's attention caches: a plane of latents, or planes of keys and values.
+CacheLayout cache_layout(const ModelConfig& config, DType dtype,
+                         int page_tokens = CacheLayout::kDefaultPageTokens);
+
 // Fills every option that was left open. `cache_budget` is the memory (bytes) that an automatically
 // sized cache may take. kInvalidArgument, naming the option and its limit, for options that
 // contradict each other or the model; kResourceExhausted, with the numbers, when the cache cannot

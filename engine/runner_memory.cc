@@ -31,42 +31,80 @@ class Allocator {
   std::vector<MemoryUse>& uses_;
 };
 
-Status allocate_scratch(Allocator& allocator, const Backend& backend, const ModelConfig& config,
-                        std::size_t max_tokens, RunnerMemory& memory) {
-  const std::size_t activation = dtype_size(backend.activation_dtype());
-  const auto heads = static_cast<std::size_t>(config.num_heads);
-  const auto add = [&](auto*& pointer, std::size_t elements_per_token, std::size_t element_bytes) {
+// Allocates scratch of `elements` a token for the most tokens of a step.
+class ScratchAllocator {
+ public:
+  ScratchAllocator(Allocator& allocator, const Backend& backend, std::size_t max_tokens,
+                   RunnerMemory& memory)
+      : allocator_(allocator),
+        activation_(dtype_size(backend.activation_dtype())),
+        max_tokens_(max_tokens),
+        memory_(memory) {}
+
+  // Of the backend's activation dtype.
+  Status activations(void*& pointer, std::int64_t elements) {
+    return take(pointer, static_cast<std::size_t>(elements) * activation_);
+  }
+  template <typename T>
+  Status array(T*& pointer, std::int64_t elements) {
+    return take(pointer, static_cast<std::size_t>(elements) * sizeof(T));
+  }
+
+ private:
+  template <typename T>
+  Status take(T*& pointer, std::size_t bytes_per_token) {
     std::unique_ptr<Buffer> buffer;
     LATENTD_RETURN_IF_ERROR(
-        allocator.device(buffer, max_tokens * elements_per_token * element_bytes, "activations"));
-    pointer = static_cast<std::remove_reference_t<decltype(pointer)>>(buffer->data());
-    memory.scratch_buffers.push_back(std::move(buffer));
+        allocator_.device(buffer, max_tokens_ * bytes_per_token, "activations"));
+    pointer = static_cast<T*>(buffer->data());
+    memory_.scratch_buffers.push_back(std::move(buffer));
     return ok_status();
-  };
-  const auto hidden = static_cast<std::size_t>(config.hidden_size);
-  AttentionScratch& attention = memory.scratch.attention;
-  FfnScratch& ffn = memory.scratch.ffn;
-  LATENTD_RETURN_IF_ERROR(add(memory.scratch.hidden, hidden, activation));
-  LATENTD_RETURN_IF_ERROR(add(attention.normed, hidden, activation));
-  ffn.normed = attention.normed;  // the two blocks never run at once
-  LATENTD_RETURN_IF_ERROR(
-      add(attention.q_a, static_cast<std::size_t>(config.q_lora_rank), activation));
-  LATENTD_RETURN_IF_ERROR(
-      add(attention.q, heads * static_cast<std::size_t>(config.qk_head_dim()), activation));
-  LATENTD_RETURN_IF_ERROR(
-      add(attention.kv_a, static_cast<std::size_t>(config.latent_dim()), activation));
-  LATENTD_RETURN_IF_ERROR(
-      add(attention.absorbed, heads * static_cast<std::size_t>(config.latent_dim()), activation));
-  LATENTD_RETURN_IF_ERROR(
-      add(attention.latent, heads * static_cast<std::size_t>(config.kv_lora_rank), activation));
-  LATENTD_RETURN_IF_ERROR(
-      add(attention.heads, heads * static_cast<std::size_t>(config.v_head_dim), activation));
-  LATENTD_RETURN_IF_ERROR(add(ffn.gate_up, gate_up_elements_per_token(config), activation));
-  const auto chosen = static_cast<std::size_t>(config.moe.experts_per_token);
-  LATENTD_RETURN_IF_ERROR(
-      add(ffn.router_logits, static_cast<std::size_t>(config.moe.num_experts), sizeof(float)));
-  LATENTD_RETURN_IF_ERROR(add(ffn.expert_ids, chosen, sizeof(std::int32_t)));
-  return add(ffn.expert_weights, chosen, sizeof(float));
+  }
+
+  Allocator& allocator_;
+  const std::size_t activation_;
+  const std::size_t max_tokens_;
+  RunnerMemory& memory_;
+};
+
+Status allocate_mla_scratch(ScratchAllocator& allocator, const ModelConfig& c, MlaScratch& mla) {
+  const std::int64_t heads = c.num_heads;
+  LATENTD_RETURN_IF_ERROR(allocator.activations(mla.normed, c.hidden_size));
+  LATENTD_RETURN_IF_ERROR(allocator.activations(mla.q_a, c.q_lora_rank));
+  LATENTD_RETURN_IF_ERROR(allocator.activations(mla.q, heads * c.qk_head_dim()));
+  LATENTD_RETURN_IF_ERROR(allocator.activations(mla.kv_a, c.latent_dim()));
+  LATENTD_RETURN_IF_ERROR(allocator.activations(mla.absorbed, heads * c.latent_dim()));
+  LATENTD_RETURN_IF_ERROR(allocator.activations(mla.latent, heads * c.kv_lora_rank));
+  return allocator.activations(mla.heads, heads * c.v_head_dim);
+}
+
+Status allocate_gqa_scratch(ScratchAllocator& allocator, const ModelConfig& c, GqaScratch& gqa) {
+  const std::int64_t heads = c.num_heads;
+  const std::int64_t kv_heads = c.num_kv_heads;
+  LATENTD_RETURN_IF_ERROR(allocator.activations(gqa.normed, c.hidden_size));
+  LATENTD_RETURN_IF_ERROR(allocator.activations(gqa.q, heads * c.qk_head_dim()));
+  LATENTD_RETURN_IF_ERROR(allocator.activations(gqa.k, kv_heads * c.qk_head_dim()));
+  LATENTD_RETURN_IF_ERROR(allocator.activations(gqa.v, kv_heads * c.v_head_dim));
+  return allocator.activations(gqa.heads, heads * c.v_head_dim);
+}
+
+Status allocate_scratch(ScratchAllocator allocator, const ModelConfig& config,
+                        ForwardScratch& scratch) {
+  LATENTD_RETURN_IF_ERROR(allocator.activations(scratch.hidden, config.hidden_size));
+  FfnScratch& ffn = scratch.ffn;
+  // The two blocks of a layer never run at once.
+  if (config.attention == AttentionKind::kLatent) {
+    LATENTD_RETURN_IF_ERROR(allocate_mla_scratch(allocator, config, scratch.mla));
+    ffn.normed = scratch.mla.normed;
+  } else {
+    LATENTD_RETURN_IF_ERROR(allocate_gqa_scratch(allocator, config, scratch.gqa));
+    ffn.normed = scratch.gqa.normed;
+  }
+  LATENTD_RETURN_IF_ERROR(allocator.activations(
+      ffn.gate_up, static_cast<std::int64_t>(gate_up_elements_per_token(config))));
+  LATENTD_RETURN_IF_ERROR(allocator.array(ffn.router_logits, config.moe.num_experts));
+  LATENTD_RETURN_IF_ERROR(allocator.array(ffn.expert_ids, config.moe.experts_per_token));
+  return allocator.array(ffn.expert_weights, config.moe.experts_per_token);
 }
 
 Status upload_rope_tables(Backend& backend, Allocator& allocator, const ModelConfig& config,
@@ -135,7 +173,8 @@ Result<RunnerMemory> RunnerMemory::create(Backend& backend, const ModelConfig& c
       slice * static_cast<std::size_t>(config.hidden_size) * dtype_size(backend.activation_dtype()),
       "logits"));
   LATENTD_RETURN_IF_ERROR(allocator.device(memory.logits, slice * vocab * sizeof(float), "logits"));
-  LATENTD_RETURN_IF_ERROR(allocate_scratch(allocator, backend, config, tokens, memory));
+  LATENTD_RETURN_IF_ERROR(
+      allocate_scratch({allocator, backend, tokens, memory}, config, memory.scratch));
 
   StepLimits limits;
   limits.max_tokens = tokens;
@@ -154,7 +193,7 @@ Status RunnerMemory::allocate_cache(Backend& backend, const CacheLayout& layout,
   LATENTD_ASSIGN_OR_RETURN(
       cache_pool,
       backend.allocate(MemoryKind::kDevice,
-                       static_cast<std::size_t>(num_pages) * layout.page_bytes(), "latent cache"));
+                       static_cast<std::size_t>(num_pages) * layout.page_bytes(), "cache"));
   return ok_status();
 }
 

@@ -27,16 +27,8 @@ class Views {
     for (TensorView* view : {&weights.gate, &weights.up, &weights.down}) add(*view);
   }
   void add_layer(LayerWeights& weights) {
-    MlaWeights& a = weights.attention;
-    for (TensorView* view : {&a.input_norm, &a.q, &a.q_a, &a.q_a_norm, &a.q_b, &a.kv_a,
-                             &a.kv_a_norm, &a.kv_b, &a.o, &weights.post_attention_norm}) {
-      add(*view);
-    }
-    add_mlp(weights.mlp);
-    add(weights.moe.router);
-    add(weights.moe.correction_bias);
+    visit_dense_tensors(weights, [this](TensorView& view) { add(view); });
     for (MlpWeights& expert : weights.moe.experts) add_mlp(expert);
-    add_mlp(weights.moe.shared);
   }
 
   std::vector<TensorView*> views_;

@@ -14,7 +14,12 @@ namespace latentd {
 namespace {
 
 // Matrices of one layer's attention and its norms (engine/model/weights.h has the shapes).
-std::int64_t attention_parameters(const ModelConfig& c) {
+std::int64_t grouped_attention_parameters(const ModelConfig& c) {
+  const std::int64_t heads = 2 * (std::int64_t{c.num_heads} + c.num_kv_heads);  // q and o; k and v
+  return heads * c.qk_head_dim() * c.hidden_size + 2 * std::int64_t{c.hidden_size};
+}
+
+std::int64_t latent_attention_parameters(const ModelConfig& c) {
   const std::int64_t hidden = c.hidden_size;
   const std::int64_t heads = c.num_heads;
   const std::int64_t query = heads * c.qk_head_dim();
@@ -24,6 +29,11 @@ std::int64_t attention_parameters(const ModelConfig& c) {
   const std::int64_t expand =
       std::int64_t{c.kv_lora_rank} * heads * (c.qk_nope_head_dim + c.v_head_dim);
   return queries + latent + expand + heads * c.v_head_dim * hidden + 2 * hidden;
+}
+
+std::int64_t attention_parameters(const ModelConfig& c) {
+  return c.attention == AttentionKind::kLatent ? latent_attention_parameters(c)
+                                               : grouped_attention_parameters(c);
 }
 
 std::int64_t mlp_parameters(const ModelConfig& c, std::int64_t intermediate) {
@@ -58,14 +68,18 @@ CacheCost cost_of(std::string name, int num_kv_heads, const CacheLayout& layout,
 
 void compare_caches(int page_tokens, Inspection& out) {
   const ModelConfig& c = out.config;
+  const auto add = [&](std::string_view name, int heads, const CacheLayout& layout) {
+    out.caches.push_back(cost_of(std::string(name), heads, layout, out.cache_budget_bytes));
+  };
+  const bool latent = c.attention == AttentionKind::kLatent;
+  add(attention_name(c), latent ? 0 : c.num_kv_heads,
+      cache_layout(c, out.kv_cache_dtype, page_tokens));
   const auto kv = [&](const char* name, int heads) {
+    if (!latent && heads == c.num_kv_heads) return;  // the model itself
     const auto layout = CacheLayout::kv_heads(c.num_layers, heads, c.qk_head_dim(), c.v_head_dim,
                                               out.kv_cache_dtype, page_tokens);
-    out.caches.push_back(cost_of(name, heads, layout, out.cache_budget_bytes));
+    add(name, heads, layout);
   };
-  const auto mla = CacheLayout::mla(c.num_layers, c.kv_lora_rank, c.qk_rope_head_dim,
-                                    out.kv_cache_dtype, page_tokens);
-  out.caches.push_back(cost_of("MLA", 0, mla, out.cache_budget_bytes));
   kv("MHA", c.num_heads);
   kv("GQA", grouped_heads(c.num_heads));
   kv("MQA", 1);
@@ -104,6 +118,34 @@ std::string in_millions(std::int64_t count) {
                       : fmt::format("{:.3f} M", value * 1e-6);
 }
 
+std::string describe_attention(const ModelConfig& c) {
+  if (c.attention == AttentionKind::kGrouped) {
+    return fmt::format("{}, {} head{} of keys and values; heads of {}", attention_name(c),
+                       c.num_kv_heads, c.num_kv_heads == 1 ? "" : "s", c.qk_head_dim());
+  }
+  return fmt::format("MLA, latents {} + rope {}; heads of {} + {}, values {}; queries {}",
+                     c.kv_lora_rank, c.qk_rope_head_dim, c.qk_nope_head_dim, c.qk_rope_head_dim,
+                     c.v_head_dim,
+                     c.q_lora_rank > 0 ? fmt::format("through {}", c.q_lora_rank) : "direct");
+}
+
+// How the context was made longer than it was trained with.
+std::string describe_stretch(const RopeConfig& rope) {
+  switch (rope.kind) {
+    case RopeKind::kPlain:
+      return "";
+    case RopeKind::kLinear:
+      return fmt::format(" (linear x{:g})", rope.factor);
+    case RopeKind::kLlama3:
+      return fmt::format(" (llama3 x{:g} of {})", rope.factor,
+                         with_commas(rope.original_max_position));
+    case RopeKind::kYarn:
+      return fmt::format(" (yarn x{:g} of {})", rope.factor,
+                         with_commas(rope.original_max_position));
+  }
+  return "";
+}
+
 std::string describe_model(const Inspection& in) {
   const ModelConfig& c = in.config;
   std::string text = fmt::format("{}\n", in.directory.string());
@@ -112,21 +154,13 @@ std::string describe_model(const Inspection& in) {
   };
   line("model", fmt::format("{}: {} layers, hidden {}, {} heads, vocabulary {}", c.architecture,
                             c.num_layers, c.hidden_size, c.num_heads, with_commas(c.vocab_size)));
-  line("attention",
-       fmt::format("MLA, latents {} + rope {}; heads of {} + {}, values {}; queries {}",
-                   c.kv_lora_rank, c.qk_rope_head_dim, c.qk_nope_head_dim, c.qk_rope_head_dim,
-                   c.v_head_dim,
-                   c.q_lora_rank > 0 ? fmt::format("through {}", c.q_lora_rank) : "direct"));
+  line("attention", describe_attention(c));
   if (c.moe.num_experts > 0) {
     line("experts",
          fmt::format("{} routed, {} a token, {} shared; {} dense layers first", c.moe.num_experts,
                      c.moe.experts_per_token, c.moe.num_shared_experts, c.moe.first_dense_layers));
   }
-  line("context",
-       with_commas(c.max_position_embeddings) + " tokens" +
-           (c.rope.kind == RopeKind::kYarn ? fmt::format(" (yarn x{:g} of {})", c.rope.factor,
-                                                         with_commas(c.rope.original_max_position))
-                                           : ""));
+  line("context", with_commas(c.max_position_embeddings) + " tokens" + describe_stretch(c.rope));
   line("parameters", fmt::format("{}, of which a token passes {}", in_millions(in.num_parameters),
                                  in_millions(in.num_active_parameters)));
   line("weights", fmt::format("{} bytes ({}), {}", with_commas(in.weight_bytes),
@@ -164,6 +198,7 @@ Result<Inspection> inspect_checkpoint(const InspectOptions& options) {
   std::error_code error;
   out.tokenizer_present = std::filesystem::exists(options.model / "tokenizer.json", error);
   out.kv_cache_dtype = options.kv_cache_dtype.value_or(out.config.dtype);
+  LATENTD_RETURN_IF_ERROR(check_cached_in(out.config, out.kv_cache_dtype));
   out.memory_bytes = options.memory_bytes > 0 ? options.memory_bytes : memory_limit_bytes();
   const auto usable =
       static_cast<std::size_t>(static_cast<double>(out.memory_bytes) * (1.0 - kReservedShare));
@@ -180,9 +215,10 @@ std::string inspection_text(const Inspection& in) {
       " for the rest\n",
       c.num_layers, dtype_name(in.kv_cache_dtype), in_binary_units(in.memory_bytes),
       kReservedShare * 100.0);
-  text += fmt::format("  {:<18}{:>14}{:>10}{:>18}{:>20}\n", "", "bytes a token", "of MLA",
-                      "tokens fit", "of the full context");
-  const auto& mla = in.caches.front();
+  text += fmt::format("  {:<18}{:>14}{:>10}{:>18}{:>20}\n", "", "bytes a token",
+                      fmt::format("of {}", in.caches.front().name), "tokens fit",
+                      "of the full context");
+  const CacheCost& own = in.caches.front();
   for (const CacheCost& cache : in.caches) {
     const std::string name = cache.num_kv_heads == 0
                                  ? cache.name
@@ -190,7 +226,7 @@ std::string inspection_text(const Inspection& in) {
                                                cache.num_kv_heads == 1 ? "" : "s");
     text += fmt::format(
         "  {:<18}{:>14}{:>9.2f}x{:>18}{:>20}\n", name, with_commas(cache.bytes_per_token),
-        static_cast<double>(cache.bytes_per_token) / static_cast<double>(mla.bytes_per_token),
+        static_cast<double>(cache.bytes_per_token) / static_cast<double>(own.bytes_per_token),
         with_commas(cache.tokens_that_fit),
         with_commas(cache.tokens_that_fit / c.max_position_embeddings));
   }
@@ -199,7 +235,7 @@ std::string inspection_text(const Inspection& in) {
                         in_binary_units(in.weight_bytes), in_binary_units(in.memory_bytes));
   } else {
     text += fmt::format("To use it all: latentd serve --model {} --kv-cache-tokens {}\n",
-                        in.directory.string(), mla.tokens_that_fit);
+                        in.directory.string(), own.tokens_that_fit);
   }
   return text;
 }
@@ -219,6 +255,8 @@ std::string inspection_json(const Inspection& in) {
                      {"num_layers", c.num_layers},
                      {"hidden_size", c.hidden_size},
                      {"num_heads", c.num_heads},
+                     {"attention", std::string(attention_name(c))},
+                     {"num_kv_heads", c.num_kv_heads},
                      {"kv_lora_rank", c.kv_lora_rank},
                      {"qk_rope_head_dim", c.qk_rope_head_dim},
                      {"max_position_embeddings", c.max_position_embeddings},

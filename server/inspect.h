@@ -1,5 +1,5 @@
 // What `latentd inspect` tells: what a checkpoint is, what it weighs, what its cache costs a token
-// beside full keys and values of the same shape, and how much fits into a given memory.
+// beside keys and values of more or fewer heads, and how much fits into a given memory.
 //
 // Sizes are exact where the checkpoint fixes them: weights are the bytes of the bound tensors,
 // cache bytes a token come from CacheLayout. A directory with nothing but a config.json is told
@@ -29,7 +29,7 @@ struct InspectOptions {
   bool json = false;
 };
 
-// One way to keep the keys and values of this shape.
+// One way to cache heads of this shape.
 struct CacheCost {
   std::string name;  // "MLA", "MHA", "GQA", "MQA"
   int num_kv_heads;  // 0 for MLA
@@ -51,7 +51,7 @@ struct Inspection {
   DType kv_cache_dtype = DType::kBF16;
   std::size_t memory_bytes = 0;
   std::size_t cache_budget_bytes = 0;  // memory less weights less the share kept for all else
-  std::vector<CacheCost> caches;       // MLA first
+  std::vector<CacheCost> caches;       // the model's own first
 };
 
 // Of `memory_bytes`, what is kept for activations, the tokenizer and the doors.

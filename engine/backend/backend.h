@@ -4,8 +4,8 @@
 // the backend. Whoever reads results on the host copies them out, records a fence and waits for it.
 // The CPU backend completes every operation before it returns.
 //
-// attention_block and ffn_block have default bodies made of the simple operations; a backend
-// overrides them to fuse.
+// ffn_block has a default body made of the simple operations; a backend overrides it to fuse. The
+// attention blocks are made of operations alone (mla_attention_block.h, gqa_attention_block.h).
 //
 // Contract: used by one thread (the engine's). Operations do not fail for reasons of their
 // arguments (checked by LATENTD_CHECK); device faults surface in `run` and `wait` and are sticky.
@@ -131,13 +131,14 @@ class Backend {
   virtual void absorbed_attention(const AbsorbedAttentionParams& params) = 0;
   virtual void project_value(const ProjectValueParams& params) = 0;
   virtual void expanded_attention(const ExpandedAttentionParams& params) = 0;
+  virtual void append_keys_values(const AppendKeysValuesParams& params) = 0;
+  virtual void grouped_attention(const GroupedAttentionParams& params) = 0;
   virtual void mlp(const MlpParams& params) = 0;
   virtual void route(const RouteParams& params) = 0;
   virtual void experts(const ExpertsParams& params) = 0;
   virtual void gather(const GatherParams& params) = 0;
   virtual void sample(const SampleParams& params) = 0;
 
-  virtual void attention_block(const AttentionBlockParams& params);
   virtual void ffn_block(const FfnBlockParams& params);
 };
 

@@ -104,6 +104,34 @@ struct CacheView {
   DType dtype = DType::kF32;
 };
 
+// The cached keys and values of one layer. Those of token t of page p start at pool + p *
+// page_stride + the plane's offset + t * row bytes, row bytes = kv_dim() * dtype_size(dtype);
+// unused slots hold anything, NaN included.
+struct KeyValueView {
+  void* pool = nullptr;
+  std::size_t page_stride = 0;    // bytes
+  std::size_t keys_offset = 0;    // bytes
+  std::size_t values_offset = 0;  // bytes
+  std::int32_t page_tokens = 0;
+  std::int32_t num_pages = 0;
+  DType dtype = DType::kF32;
+};
+
+// Multi-head, grouped-query and multi-query attention: query head h reads the keys and values of
+// head h / group_size().
+struct GqaGeometry {
+  std::int32_t num_heads = 0;     // H
+  std::int32_t num_kv_heads = 0;  // G, a divisor of H
+  std::int32_t head_dim = 0;      // even
+  std::int32_t hidden_size = 0;
+  float softmax_scale = 0.0F;
+  float norm_eps = 0.0F;
+  bool rope_interleaved = false;
+
+  std::int32_t group_size() const { return num_heads / num_kv_heads; }
+  std::int32_t kv_dim() const { return num_kv_heads * head_dim; }  // elements of a cached row
+};
+
 struct EmbedParams {
   const TokenId* tokens = nullptr;  // [T]
   TensorView table;                 // [vocab, D]
@@ -191,31 +219,26 @@ struct ExpandedAttentionParams {
   void* out = nullptr;      // [T, H, v]
 };
 
-// Scratch of one step, shared by all layers; sized for the most tokens a step may have.
-struct AttentionScratch {
-  void* normed = nullptr;    // [T, D]
-  void* q_a = nullptr;       // [T, q_lora]
-  void* q = nullptr;         // [T, H, nope + rope]
-  void* kv_a = nullptr;      // [T, kv_lora + rope]
-  void* absorbed = nullptr;  // [T, H, kv_lora + rope]
-  void* latent = nullptr;    // [T, H, kv_lora]
-  void* heads = nullptr;     // [T, H, v]
+// Rotates queries in place and keys on their way, and writes rotated keys and values into the cache
+// at each token's position.
+struct AppendKeysValuesParams {
+  BatchView batch;
+  KeyValueView cache;
+  GqaGeometry geometry;
+  void* q = nullptr;                // [T, H, head_dim]
+  const void* k = nullptr;          // [T, G, head_dim], not rotated
+  const void* v = nullptr;          // [T, G, head_dim]
+  const float* rope_cos = nullptr;  // [positions, head_dim / 2]
+  const float* rope_sin = nullptr;  // [positions, head_dim / 2]
 };
 
-// hidden += attention(norm(hidden)), and the cache grows by the step's tokens.
-struct AttentionBlockParams {
+// out[t, h] = sum over positions j up to the token's own of softmax(scale q . k_j) v_j
+struct GroupedAttentionParams {
   BatchView batch;
-  CacheView cache;
-  MlaGeometry geometry;
-  const MlaWeights* weights = nullptr;  // host struct of device views
-  const float* rope_cos = nullptr;      // [positions, rope / 2]
-  const float* rope_sin = nullptr;
-  void* hidden = nullptr;  // [T, D]
-  AttentionScratch scratch;
-  // The first rows, and the tokens that they hold, attend with absorbed queries; the rows after
-  // them with expanded keys and values.
-  std::int32_t absorbed_rows = 0;
-  std::int32_t absorbed_tokens = 0;
+  KeyValueView cache;
+  GqaGeometry geometry;
+  const void* q = nullptr;  // [T, H, head_dim], rotated
+  void* out = nullptr;      // [T, H, head_dim]; zero for padding
 };
 
 struct RoutingParams {

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "engine/backend/cpu/cpu_backend.h"
+#include "engine/device.h"
 #ifdef LATENTD_HAS_CUDA
 #include "engine/backend/cuda/cuda_backend.h"
 #include "engine/backend/cuda/run_timer.h"
@@ -67,13 +68,14 @@ class CudaBench final : public BenchBackend {
 
 }  // namespace
 
-Result<std::unique_ptr<BenchBackend>> BenchBackend::make(
-    const BenchBackendOptions& options, [[maybe_unused]] const ModelConfig& config) {
+Result<std::unique_ptr<BenchBackend>> BenchBackend::make(const BenchBackendOptions& options,
+                                                         const ModelConfig& config) {
   if (!options.cuda) {
     LATENTD_ASSIGN_OR_RETURN(auto backend,
                              make_cpu_backend({options.threads, options.copy_weights}));
     return std::unique_ptr<BenchBackend>(std::make_unique<CpuBench>(std::move(backend)));
   }
+  LATENTD_RETURN_IF_ERROR(check_cuda_runs(config));
 #ifdef LATENTD_HAS_CUDA
   CudaBackendOptions cuda;
   cuda.activation = config.dtype;

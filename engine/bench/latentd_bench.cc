@@ -23,6 +23,7 @@
 #include "engine/bench/step_driver.h"
 #include "engine/bench/step_traffic.h"
 #include "engine/graph_buckets.h"
+#include "engine/memory_plan.h"
 #include "engine/model/json.h"
 #include "engine/model/model_config.h"
 #include "engine/model/weight_binder.h"
@@ -224,7 +225,7 @@ Result<int> longest_sequence(const Options& options, const ModelConfig& config) 
   return longest;
 }
 
-Result<CacheLayout> cache_layout(const Options& options, const ModelConfig& config) {
+Result<CacheLayout> bench_layout(const Options& options, const ModelConfig& config) {
   DType dtype = config.dtype;
   if (options.kv_cache_dtype == "fp32") dtype = DType::kF32;
   if (options.kv_cache_dtype == "bf16") dtype = DType::kBF16;
@@ -233,8 +234,8 @@ Result<CacheLayout> cache_layout(const Options& options, const ModelConfig& conf
     return Status(StatusCode::kUnimplemented, "an fp8 cache is not computed on CUDA yet")
         .with_field("kv_cache_dtype");
   }
-  CacheLayout layout =
-      CacheLayout::mla(config.num_layers, config.kv_lora_rank, config.qk_rope_head_dim, dtype);
+  LATENTD_RETURN_IF_ERROR(check_cached_in(config, dtype));
+  CacheLayout layout = cache_layout(config, dtype);
   LATENTD_RETURN_IF_ERROR(layout.validate());
   return layout;
 }
@@ -256,7 +257,7 @@ Status run(Options options) {
                            BenchBackend::make({options.device == "cuda", options.threads,
                                                options.copy_weights, options.batch_invariant},
                                               config));
-  LATENTD_ASSIGN_OR_RETURN(const CacheLayout layout, cache_layout(options, config));
+  LATENTD_ASSIGN_OR_RETURN(const CacheLayout layout, bench_layout(options, config));
   LATENTD_ASSIGN_OR_RETURN(const int longest, longest_sequence(options, config));
   StepDriverOptions driver_options;
   driver_options.max_rows = Bench::num_slots(options);

@@ -24,15 +24,7 @@ struct Size {
 // All of a layer but its routed experts.
 Size dense_part(const LayerWeights& layer) {
   Size size;
-  const MlaWeights& a = layer.attention;
-  for (const TensorView* view : {&a.input_norm, &a.q, &a.q_a, &a.q_a_norm, &a.q_b, &a.kv_a,
-                                 &a.kv_a_norm, &a.kv_b, &a.o, &layer.post_attention_norm}) {
-    size.add(*view);
-  }
-  size.add(layer.mlp);
-  size.add(layer.moe.router);
-  size.add(layer.moe.correction_bias);
-  size.add(layer.moe.shared);
+  visit_dense_tensors(layer, [&size](const TensorView& view) { size.add(view); });
   return size;
 }
 

@@ -16,8 +16,17 @@ constexpr std::array kDeepseekV3Selections = {
     SelectionMethod{"noaux_tc", ExpertSelection::kGroupLimitedTop2, /*correction_bias=*/true},
 };
 
+constexpr std::array kDeepseekRopeTypes = {RopeType{"default", RopeKind::kPlain},
+                                           RopeType{"yarn", RopeKind::kYarn}};
+
+constexpr std::array kLlamaRopeTypes = {RopeType{"default", RopeKind::kPlain},
+                                        RopeType{"linear", RopeKind::kLinear},
+                                        RopeType{"llama3", RopeKind::kLlama3}};
+
 constexpr std::array kArchitectures = {
     ArchitectureRow{.name = "DeepseekV2ForCausalLM",
+                    .attention = AttentionKind::kLatent,
+                    .rope_types = kDeepseekRopeTypes,
                     .selections = kDeepseekV2Selections,
                     .topk_method = "greedy",
                     .scoring = GateScoring::kSoftmax,
@@ -27,6 +36,8 @@ constexpr std::array kArchitectures = {
                     .latent_norm_eps = 1e-6F,
                     .scales_normalized_weights = false},
     ArchitectureRow{.name = "DeepseekV3ForCausalLM",
+                    .attention = AttentionKind::kLatent,
+                    .rope_types = kDeepseekRopeTypes,
                     .selections = kDeepseekV3Selections,
                     .topk_method = "noaux_tc",
                     .scoring = GateScoring::kSigmoid,
@@ -35,6 +46,11 @@ constexpr std::array kArchitectures = {
                     .rope_interleaved = true,
                     .latent_norm_eps = 1e-6F,
                     .scales_normalized_weights = true},
+    ArchitectureRow{.name = "LlamaForCausalLM",
+                    .attention = AttentionKind::kGrouped,
+                    .rope_types = kLlamaRopeTypes,
+                    .selections = {},
+                    .rope_interleaved = false},
 };
 
 }  // namespace

@@ -1,10 +1,10 @@
 // The architectures that we run, one row each: how a config.json of that name is to be read.
 //
-// A row holds what the published modelling code of the architecture fixes or assumes: how the gate
-// scores and picks experts, which rotation the rope dimensions use, what absent fields mean. Adding
-// a variant of Multi-head Latent Attention is adding a row (and a tiny checkpoint to the tests).
-// Sources: DeepSeek-V2 arXiv:2405.04434 and DeepSeek-V3 arXiv:2412.19437 with their published
-// modelling code.
+// A row holds what the published modelling code of the architecture fixes or assumes: which
+// attention it has, how the gate scores and picks experts, which rotation the rope dimensions use,
+// what absent fields mean. Adding a variant is adding a row (and a tiny checkpoint to the tests).
+// Sources: DeepSeek-V2 arXiv:2405.04434, DeepSeek-V3 arXiv:2412.19437 and Llama arXiv:2407.21783
+// with their published modelling code.
 //
 // Contract: constant data; safe from any thread.
 #pragma once
@@ -23,12 +23,20 @@ struct SelectionMethod {
   bool correction_bias = false;
 };
 
+// A value of rope_type that the architecture may have.
+struct RopeType {
+  std::string_view name;
+  RopeKind kind = RopeKind::kPlain;
+};
+
 struct ArchitectureRow {
   std::string_view name;  // architectures[0]
-  std::span<const SelectionMethod> selections;
+  AttentionKind attention = AttentionKind::kLatent;
+  std::span<const RopeType> rope_types;
+  std::span<const SelectionMethod> selections;  // none: every layer is dense
 
   // What absent fields mean.
-  std::string_view topk_method;
+  std::string_view topk_method = {};
   GateScoring scoring = GateScoring::kSoftmax;
   bool normalize_weights = false;
   float weight_scale = 1.0F;

@@ -20,15 +20,25 @@
 
 namespace latentd {
 
-enum class RopeKind : std::uint8_t { kPlain, kYarn };
+// What is cached of a token: one latent for all heads (MLA, arXiv:2405.04434), or the keys and
+// values of num_kv_heads heads, each shared by a group of query heads (arXiv:2305.13245; MHA and
+// MQA are its two ends).
+enum class AttentionKind : std::uint8_t { kLatent, kGrouped };
+
+enum class RopeKind : std::uint8_t { kPlain, kLinear, kLlama3, kYarn };
 
 struct RopeConfig {
   RopeKind kind = RopeKind::kPlain;
   double theta = 10000.0;   // rope_theta
   bool interleaved = true;  // pairs (2i, 2i+1); otherwise (i, i + dim/2)
-  // yarn (arXiv:2309.00071), rope_scaling
+  // rope_scaling
   double factor = 1.0;
-  int original_max_position = 0;  // original_max_position_embeddings
+  int original_max_position = 0;  // original_max_position_embeddings: yarn, llama3
+  // llama3: pairs that turn more often than high_freq_factor times over the original context are
+  // kept, those that turn less often than low_freq_factor times are stretched
+  double low_freq_factor = 1.0;
+  double high_freq_factor = 4.0;
+  // yarn (arXiv:2309.00071)
   double beta_fast = 32.0;
   double beta_slow = 1.0;
   double mscale = 1.0;  // cos and sin are multiplied by m(mscale) / m(mscale_all_dim)
@@ -64,9 +74,12 @@ struct ModelConfig {
 
   int num_layers = 0;  // num_hidden_layers
   int hidden_size = 0;
-  int num_heads = 0;    // num_attention_heads
-  int q_lora_rank = 0;  // 0 when null: queries come straight from the hidden state
-  int kv_lora_rank = 0;
+  int num_heads = 0;  // num_attention_heads
+  AttentionKind attention = AttentionKind::kLatent;
+  int num_kv_heads = 0;  // num_key_value_heads; latent attention: num_heads
+  int q_lora_rank = 0;   // 0 when null: queries come straight from the hidden state
+  int kv_lora_rank = 0;  // 0 in grouped attention
+  // Grouped attention rotates whole heads: 0, head_dim and head_dim.
   int qk_nope_head_dim = 0;
   int qk_rope_head_dim = 0;
   int v_head_dim = 0;
@@ -86,9 +99,8 @@ struct ModelConfig {
   std::vector<TokenId> eos_token_ids;
 
   int qk_head_dim() const { return qk_nope_head_dim + qk_rope_head_dim; }
-  int latent_dim() const {
-    return kv_lora_rank + qk_rope_head_dim;
-  }  // elements cached a token and layer
+  // Elements that latent attention caches a token and layer.
+  int latent_dim() const { return kv_lora_rank + qk_rope_head_dim; }
   bool is_moe_layer(int layer) const {
     return moe.num_experts > 0 && layer >= moe.first_dense_layers &&
            layer % moe.layer_frequency == 0;
@@ -102,6 +114,9 @@ Result<ModelConfig> load_model_config(const std::filesystem::path& directory);
 
 // The same from the text of a config.json.
 Result<ModelConfig> parse_model_config(std::string_view json);
+
+// "MLA", "MHA", "GQA" or "MQA".
+std::string_view attention_name(const ModelConfig& config);
 
 // The architectures that parse_model_config accepts, for error messages and documentation.
 std::vector<std::string> supported_architectures();

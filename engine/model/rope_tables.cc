@@ -21,6 +21,28 @@ double pair_of_turns(const RopeConfig& rope, int rope_dim, double turns) {
          (2.0 * std::log(rope.theta));
 }
 
+void stretch_as_yarn(const RopeConfig& rope, int rope_dim, std::vector<double>& frequencies) {
+  // The reference bounds `high` by the dimensions, not by the pairs.
+  const double low = std::max(std::floor(pair_of_turns(rope, rope_dim, rope.beta_fast)), 0.0);
+  double high = std::min(std::ceil(pair_of_turns(rope, rope_dim, rope.beta_slow)), rope_dim - 1.0);
+  if (high == low) high += 0.001;  // the reference's guard against a division by zero
+  for (std::size_t pair = 0; pair < frequencies.size(); ++pair) {
+    double& frequency = frequencies[pair];
+    const double at = static_cast<double>(pair);
+    const double keep = 1.0 - std::clamp((at - low) / (high - low), 0.0, 1.0);
+    frequency = (1.0 - keep) * frequency / rope.factor + keep * frequency;
+  }
+}
+
+void stretch_as_llama3(const RopeConfig& rope, std::vector<double>& frequencies) {
+  for (double& frequency : frequencies) {
+    const double turns = rope.original_max_position * frequency / (2.0 * std::numbers::pi);
+    const double keep = std::clamp(
+        (turns - rope.low_freq_factor) / (rope.high_freq_factor - rope.low_freq_factor), 0.0, 1.0);
+    frequency = (1.0 - keep) * frequency / rope.factor + keep * frequency;
+  }
+}
+
 }  // namespace
 
 double yarn_mscale(double factor, double mscale) {
@@ -34,27 +56,29 @@ std::vector<double> rope_inverse_frequencies(const RopeConfig& rope, int rope_di
   for (int pair = 0; pair < num_pairs; ++pair) {
     frequencies[static_cast<std::size_t>(pair)] = std::pow(rope.theta, -2.0 * pair / rope_dim);
   }
-  if (rope.kind == RopeKind::kPlain) return frequencies;
-
-  // The reference bounds `high` by the dimensions, not by the pairs.
-  const double low = std::max(std::floor(pair_of_turns(rope, rope_dim, rope.beta_fast)), 0.0);
-  double high = std::min(std::ceil(pair_of_turns(rope, rope_dim, rope.beta_slow)), rope_dim - 1.0);
-  if (high == low) high += 0.001;  // the reference's guard against a division by zero
-  for (int pair = 0; pair < num_pairs; ++pair) {
-    double& frequency = frequencies[static_cast<std::size_t>(pair)];
-    const double keep = 1.0 - std::clamp((pair - low) / (high - low), 0.0, 1.0);
-    frequency = (1.0 - keep) * frequency / rope.factor + keep * frequency;
+  switch (rope.kind) {
+    case RopeKind::kPlain:
+      break;
+    case RopeKind::kLinear:
+      for (double& frequency : frequencies) frequency /= rope.factor;
+      break;
+    case RopeKind::kLlama3:
+      stretch_as_llama3(rope, frequencies);
+      break;
+    case RopeKind::kYarn:
+      stretch_as_yarn(rope, rope_dim, frequencies);
+      break;
   }
   return frequencies;
 }
 
 double rope_magnitude(const RopeConfig& rope) {
-  if (rope.kind == RopeKind::kPlain) return 1.0;
+  if (rope.kind != RopeKind::kYarn) return 1.0;
   return yarn_mscale(rope.factor, rope.mscale) / yarn_mscale(rope.factor, rope.mscale_all_dim);
 }
 
 double rope_softmax_factor(const RopeConfig& rope) {
-  if (rope.kind == RopeKind::kPlain || rope.mscale_all_dim == 0.0) return 1.0;
+  if (rope.kind != RopeKind::kYarn || rope.mscale_all_dim == 0.0) return 1.0;
   const double mscale = yarn_mscale(rope.factor, rope.mscale_all_dim);
   return mscale * mscale;
 }

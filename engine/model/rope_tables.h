@@ -10,6 +10,10 @@
 // that makes n turns over the original context. Fast pairs are kept, slow ones interpolated.
 // Magnitudes follow the DeepSeek-V2 reference: m(s, k) = 0.1 k ln(s) + 1 for s > 1, otherwise 1.
 //
+// Of the other two kinds, linear divides every f_i by s, and llama3 (the reference code of Llama
+// 3.1) blends as above, r_i falling from 1 to 0 as the turns of a pair over the original context
+// fall from high_freq_factor to low_freq_factor.
+//
 // Contract: pure functions of their arguments, in double; safe from any thread.
 #pragma once
 

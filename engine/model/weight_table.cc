@@ -31,8 +31,13 @@ class BindingTable {
   }
 
   void add_layer(const std::string& prefix, bool is_moe, LayerWeights& layer) {
-    add(prefix + "input_layernorm.weight", {config_.hidden_size}, layer.attention.input_norm);
-    add_attention(prefix + "self_attn.", layer.attention);
+    if (config_.attention == AttentionKind::kLatent) {
+      add(prefix + "input_layernorm.weight", {config_.hidden_size}, layer.mla.input_norm);
+      add_mla(prefix + "self_attn.", layer.mla);
+    } else {
+      add(prefix + "input_layernorm.weight", {config_.hidden_size}, layer.gqa.input_norm);
+      add_gqa(prefix + "self_attn.", layer.gqa);
+    }
     add(prefix + "post_attention_layernorm.weight", {config_.hidden_size},
         layer.post_attention_norm);
     if (is_moe) {
@@ -42,7 +47,16 @@ class BindingTable {
     }
   }
 
-  void add_attention(const std::string& prefix, MlaWeights& mla) {
+  void add_gqa(const std::string& prefix, GqaWeights& gqa) {
+    const std::int64_t query = std::int64_t{config_.num_heads} * config_.qk_head_dim();
+    const std::int64_t key = std::int64_t{config_.num_kv_heads} * config_.qk_head_dim();
+    add(prefix + "q_proj.weight", {query, config_.hidden_size}, gqa.q);
+    add(prefix + "k_proj.weight", {key, config_.hidden_size}, gqa.k);
+    add(prefix + "v_proj.weight", {key, config_.hidden_size}, gqa.v);
+    add(prefix + "o_proj.weight", {config_.hidden_size, query}, gqa.o);
+  }
+
+  void add_mla(const std::string& prefix, MlaWeights& mla) {
     const std::int64_t heads = config_.num_heads;
     const std::int64_t q_rows = heads * config_.qk_head_dim();
     if (config_.q_lora_rank == 0) {

@@ -27,6 +27,15 @@ struct MlaWeights {
   TensorView o;           // [hidden, H * v]
 };
 
+// Multi-head, grouped-query and multi-query attention. H = heads, G = heads of keys and values.
+struct GqaWeights {
+  TensorView input_norm;  // [hidden]
+  TensorView q;           // [H * head_dim, hidden]
+  TensorView k;           // [G * head_dim, hidden]
+  TensorView v;           // [G * head_dim, hidden]
+  TensorView o;           // [hidden, H * head_dim]
+};
+
 // down(silu(gate x) * up x). I = intermediate size.
 struct MlpWeights {
   TensorView gate;  // [I, hidden]
@@ -42,7 +51,8 @@ struct MoeWeights {
 };
 
 struct LayerWeights {
-  MlaWeights attention;
+  MlaWeights mla;                  // latent attention, otherwise unset
+  GqaWeights gqa;                  // grouped attention, otherwise unset
   TensorView post_attention_norm;  // [hidden]
   MlpWeights mlp;                  // dense layers; unset in MoE layers
   MoeWeights moe;                  // MoE layers; experts is empty in dense layers
@@ -54,5 +64,20 @@ struct ModelWeights {
   TensorView final_norm;  // [hidden]
   TensorView lm_head;     // [vocab, hidden]; the embedding when tied
 };
+
+// visit(view) for every view of a layer but its routed experts', set or not. Layer: LayerWeights,
+// const or not.
+template <typename Layer, typename Visit>
+void visit_dense_tensors(Layer& layer, const Visit& visit) {
+  auto& [mla, gqa, post_attention_norm, mlp, moe] = layer;
+  for (auto* view :
+       {&mla.input_norm,  &mla.q,         &mla.q_a,        &mla.q_a_norm, &mla.q_b,
+        &mla.kv_a,        &mla.kv_a_norm, &mla.kv_b,       &mla.o,        &gqa.input_norm,
+        &gqa.q,           &gqa.k,         &gqa.v,          &gqa.o,        &post_attention_norm,
+        &mlp.gate,        &mlp.up,        &mlp.down,       &moe.router,   &moe.correction_bias,
+        &moe.shared.gate, &moe.shared.up, &moe.shared.down}) {
+    visit(*view);
+  }
+}
 
 }  // namespace latentd

@@ -7,6 +7,7 @@
 #include <random>
 #include <vector>
 
+#include "engine/backend/mla_attention_block.h"
 #include "tests/conformance/device.h"
 #include "tests/conformance/paged_cache.h"
 
@@ -72,18 +73,18 @@ class Layer {
     }
     const BatchView batch = make_batch(device_, cache_, step_rows);
     void* state = device_.activations(hidden);
-    AttentionBlockParams attention;
+    MlaBlockParams attention;
     attention.batch = batch;
     attention.cache = cache_.view();
     attention.geometry = geometry(shape_);
-    attention.weights = &layer_.attention;
+    attention.weights = &layer_.mla;
     attention.rope_cos = cosine_;
     attention.rope_sin = sine_;
     attention.hidden = state;
     attention.scratch = attention_scratch_;
     attention.absorbed_rows = shape_.expanded ? 0 : batch.num_rows;
     attention.absorbed_tokens = shape_.expanded ? 0 : batch.num_tokens;
-    device_->attention_block(attention);
+    mla_attention_block(device_.backend(), attention);
     FfnBlockParams ffn;
     ffn.num_tokens = batch.num_tokens;
     ffn.hidden_size = shape_.hidden;
@@ -136,7 +137,7 @@ class Layer {
 
   void fill_weights() {
     const Shape& s = shape_;
-    MlaWeights& a = layer_.attention;
+    MlaWeights& a = layer_.mla;
     a.input_norm = vector(s.hidden);
     const int q_outputs = s.heads * (s.nope + s.rope);
     if (s.q_lora == 0) {
@@ -193,7 +194,7 @@ class Layer {
   LayerWeights layer_;
   float* cosine_ = nullptr;
   float* sine_ = nullptr;
-  AttentionScratch attention_scratch_;
+  MlaScratch attention_scratch_;
   FfnScratch ffn_scratch_;
   std::map<std::pair<int, int>, std::vector<float>> outputs_;
 };

@@ -147,6 +147,11 @@ std::vector<std::byte> PagedCache::device_pool() {
 
 BatchView make_batch(Device& device, const PagedCache& cache, const std::vector<StepRow>& rows,
                      const std::vector<TokenId>& tokens) {
+  return make_batch(device, cache.page_table(), cache.max_pages(), rows, tokens);
+}
+
+BatchView make_batch(Device& device, const std::int32_t* page_table, int max_pages,
+                     const std::vector<StepRow>& rows, const std::vector<TokenId>& tokens) {
   std::vector<std::int32_t> positions;
   std::vector<std::int32_t> slots;
   std::vector<RowView> views;
@@ -165,8 +170,8 @@ BatchView make_batch(Device& device, const PagedCache& cache, const std::vector<
   batch.token_slots = device.array(slots);
   batch.rows = device.array(views);
   batch.host_rows = device.host_array(views);
-  batch.page_table = cache.page_table();
-  batch.max_pages = cache.max_pages();
+  batch.page_table = page_table;
+  batch.max_pages = max_pages;
   return batch;
 }
 

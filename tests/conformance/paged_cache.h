@@ -65,6 +65,8 @@ struct StepRow {
   int start;
   int count;
 };
+BatchView make_batch(Device& device, const std::int32_t* page_table, int max_pages,
+                     const std::vector<StepRow>& rows, const std::vector<TokenId>& tokens = {});
 BatchView make_batch(Device& device, const PagedCache& cache, const std::vector<StepRow>& rows,
                      const std::vector<TokenId>& tokens = {});
 

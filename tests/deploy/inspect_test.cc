@@ -108,6 +108,36 @@ TEST(Inspect, ComparesTheCacheWithFullKeysAndValues) {
   EXPECT_EQ(inspection->caches[0].tokens_that_fit, left / (31'104 * 64) * 64);
 }
 
+// Llama 3.1 8B, as published.
+constexpr const char* kLlama31 = R"({
+  "architectures": ["LlamaForCausalLM"], "model_type": "llama", "attention_bias": false,
+  "hidden_act": "silu", "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32,
+  "num_attention_heads": 32, "num_key_value_heads": 8, "max_position_embeddings": 131072,
+  "mlp_bias": false, "rms_norm_eps": 1e-05, "rope_theta": 500000.0, "tie_word_embeddings": false,
+  "torch_dtype": "bfloat16", "vocab_size": 128256, "bos_token_id": 128000, "eos_token_id": 128001,
+  "rope_scaling": {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+                   "original_max_position_embeddings": 8192, "rope_type": "llama3"}})";
+
+TEST(Inspect, TellsWhatAModelWithoutLatentsCaches) {
+  const ConfigOnly model(kLlama31);
+  const auto inspection = inspect_checkpoint(of(model.path(), 80'000'000'000));
+  ASSERT_TRUE(inspection.ok()) << inspection.status().to_string();
+  EXPECT_EQ(inspection->num_parameters, 8'030'261'248);
+  ASSERT_EQ(inspection->caches.size(), 3U) << "GQA of 8 heads is the model's own";
+  EXPECT_EQ(inspection->caches[0].name, "GQA");
+  EXPECT_EQ(inspection->caches[0].num_kv_heads, 8);
+  EXPECT_EQ(inspection->caches[0].bytes_per_token, 131'072U);
+  EXPECT_EQ(inspection->caches[1].name, "MHA");
+  EXPECT_EQ(inspection->caches[1].bytes_per_token, 524'288U);
+  EXPECT_EQ(inspection->caches[2].name, "MQA");
+  EXPECT_EQ(inspection->caches[2].bytes_per_token, 16'384U);
+  const std::string text = inspection_text(*inspection);
+  EXPECT_THAT(text, HasSubstr("GQA, 8 heads of keys and values; heads of 128"));
+  EXPECT_THAT(text, HasSubstr("131,072 tokens (llama3 x8 of 8,192)"));
+  EXPECT_THAT(text, HasSubstr("of GQA"));
+  EXPECT_THAT(inspection_json(*inspection), HasSubstr("\"attention\": \"GQA\""));
+}
+
 TEST(Inspect, HonoursTheTypeOfTheCache) {
   const ConfigOnly model(kV2Lite);
   InspectOptions options = of(model.path(), 80'000'000'000);
@@ -144,7 +174,7 @@ TEST(Inspect, TellsPeopleAndProgramsTheSame) {
 TEST(Inspect, NamesTheFileThatIsMissingOrWrong) {
   EXPECT_THAT(inspect_checkpoint(of("/no/such/model", 1)).status().message(),
               HasSubstr("/no/such/model/config.json"));
-  const ConfigOnly model(R"({"architectures": ["LlamaForCausalLM"]})");
+  const ConfigOnly model(R"({"architectures": ["GPT2LMHeadModel"]})");
   EXPECT_EQ(inspect_checkpoint(of(model.path(), 1)).status().code(), StatusCode::kUnimplemented);
 }
 

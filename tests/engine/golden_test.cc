@@ -200,5 +200,12 @@ INSTANTIATE_TEST_SUITE_P(TinyCheckpoints, EngineWithNarrowCache,
                                              std::string(std::get<1>(test.param).name));
                          });
 
+// Keys and values are cached in fp32 and bf16.
+INSTANTIATE_TEST_SUITE_P(TinyCheckpointsOfGroupedAttention, EngineWithNarrowCache,
+                         testing::Combine(testing::Values("llama-gqa-bf16",
+                                                          "llama-mqa-linear-fp32"),
+                                          testing::Values(kBf16)),
+                         [](const auto& test) { return identifier(std::get<0>(test.param)); });
+
 }  // namespace
 }  // namespace latentd

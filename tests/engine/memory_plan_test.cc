@@ -52,6 +52,32 @@ TEST(MemoryPlan, RefusesAnFp8CacheOnCuda) {
   EXPECT_EQ(status.field(), "kv_cache_dtype");
 }
 
+// Llama 3.1 8B's shape: 32 layers, 8 heads of keys and values for 32 of queries.
+TEST(MemoryPlan, CachesTheKeysAndValuesOfGroupedAttention) {
+  ModelConfig config;
+  config.attention = AttentionKind::kGrouped;
+  config.num_layers = 32;
+  config.num_heads = 32;
+  config.num_kv_heads = 8;
+  config.qk_rope_head_dim = config.v_head_dim = 128;
+  config.max_position_embeddings = 131'072;
+  const auto plan = plan_memory(config, {}, std::size_t{4} << 30);
+  ASSERT_TRUE(plan.ok()) << plan.status().to_string();
+  ASSERT_EQ(plan->layout.planes().size(), 2U);
+  EXPECT_EQ(plan->layout.planes()[0].elements_per_token, 1'024);
+  EXPECT_EQ(plan->layout.planes()[1].elements_per_token, 1'024);
+  EXPECT_EQ(plan->layout.bytes_per_token(), 131'072U);
+  EXPECT_EQ(plan->num_pages, 512);
+  EXPECT_EQ(mha_bytes_per_token(config, DType::kBF16), 524'288U);
+
+  EngineOptions fp8;
+  fp8.device = Device::kCpu;
+  fp8.kv_cache_dtype = DType::kF8E4M3;
+  const Status refused = plan_memory(config, fp8, std::size_t{4} << 30).status();
+  EXPECT_EQ(refused.code(), StatusCode::kUnimplemented);
+  EXPECT_EQ(refused.field(), "kv_cache_dtype");
+}
+
 TEST(MemoryPlan, ShortensAnUnsetContextToWhatTheCacheHolds) {
   const auto plan = plan_memory(v2_lite(), {}, 100 * kMiB);
   ASSERT_TRUE(plan.ok()) << plan.status().to_string();

@@ -65,7 +65,18 @@ TEST(RandomWeights, NeedAsManyBytesAsTheyAreSaidTo) {
   const ModelWeights weights = random_weights(*backend, config, 1).value();
   EXPECT_GT(random_weight_bytes(config), weights.embedding.num_bytes());
   EXPECT_EQ(weights.embedding.dtype, DType::kBF16);
-  EXPECT_EQ(weights.layers.front().attention.kv_b.rank, 3);
+  EXPECT_EQ(weights.layers.front().mla.kv_b.rank, 3);
+}
+
+TEST(RandomWeights, FillEveryMatrixOfGroupedAttention) {
+  const ModelConfig config = config_of("llama-gqa-llama3-fp32");
+  const auto backend = make_cpu_backend({.threads = 1}).value();
+  const ModelWeights weights = random_weights(*backend, config, 1).value();
+  const GqaWeights& gqa = weights.layers.back().gqa;
+  EXPECT_EQ(gqa.k.to_string(), "fp32 [32, 32]");
+  EXPECT_NE(static_cast<const float*>(gqa.v.data)[0], 0.0F);
+  EXPECT_EQ(static_cast<const float*>(gqa.input_norm.data)[0], 1.0F);
+  EXPECT_EQ(weights.lm_head.data, weights.embedding.data);
 }
 
 // A value that no implementation may change: files of figures name the seed.

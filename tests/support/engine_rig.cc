@@ -1,6 +1,7 @@
 #include "tests/support/engine_rig.h"
 
 #include "base/check.h"
+#include "engine/memory_plan.h"
 #include "engine/upload_weights.h"
 
 namespace latentd {
@@ -15,9 +16,7 @@ EngineRig::EngineRig(const std::filesystem::path& model_dir, const RigOptions& o
     backend_ = std::move(recording);
   }
 
-  const CacheLayout layout =
-      CacheLayout::mla(config_.num_layers, config_.kv_lora_rank, config_.qk_rope_head_dim,
-                       options.kv_cache_dtype, options.page_tokens);
+  const CacheLayout layout = cache_layout(config_, options.kv_cache_dtype, options.page_tokens);
   RunnerOptions runner;
   runner.max_num_seqs = options.max_num_seqs;
   runner.max_num_batched_tokens = options.max_num_batched_tokens;

@@ -64,11 +64,14 @@ class ForwardingBackend : public Backend {
   void expanded_attention(const ExpandedAttentionParams& p) override {
     inner_->expanded_attention(p);
   }
+  void append_keys_values(const AppendKeysValuesParams& p) override {
+    inner_->append_keys_values(p);
+  }
+  void grouped_attention(const GroupedAttentionParams& p) override { inner_->grouped_attention(p); }
   void mlp(const MlpParams& p) override { inner_->mlp(p); }
   void route(const RouteParams& p) override { inner_->route(p); }
   void experts(const ExpertsParams& p) override { inner_->experts(p); }
   void gather(const GatherParams& p) override { inner_->gather(p); }
-  void attention_block(const AttentionBlockParams& p) override { inner_->attention_block(p); }
   void ffn_block(const FfnBlockParams& p) override { inner_->ffn_block(p); }
   void sample(const SampleParams& p) override { inner_->sample(p); }
 

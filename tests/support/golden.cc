@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "base/check.h"
+#include "engine/model/model_config.h"
 #include "engine/model/safetensors.h"
 
 namespace latentd::test {
@@ -38,6 +39,10 @@ std::vector<std::string> tiny_checkpoint_names() {
   }
   std::sort(names.begin(), names.end());
   return names;
+}
+
+bool caches_latents(std::string_view name) {
+  return load_model_config(tiny_checkpoint(name)).value().attention == AttentionKind::kLatent;
 }
 
 std::vector<double> GoldenRun::logits_at(std::size_t position) const {

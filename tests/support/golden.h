@@ -22,6 +22,9 @@ std::filesystem::path tiny_checkpoint(std::string_view name);
 // All of them, sorted.
 std::vector<std::string> tiny_checkpoint_names();
 
+// Whether a tiny checkpoint's attention caches latents (MLA), rather than keys and values.
+bool caches_latents(std::string_view name);
+
 struct GoldenRun {
   std::vector<TokenId> prompt;
   std::size_t vocab_size = 0;

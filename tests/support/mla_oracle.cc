@@ -9,6 +9,7 @@
 
 #include "base/check.h"
 #include "tests/support/fp8_oracle.h"
+#include "tests/support/gqa_oracle.h"
 
 namespace latentd::oracle {
 namespace {
@@ -76,10 +77,23 @@ Vector head_rows_times(const TensorView& kv_b, int head, int first, int count,
   return out;
 }
 
+// As published with Llama 3.1: by the length of the pair's wave.
+double llama3_frequency(const RopeConfig& c, double plain) {
+  const double wave = 2.0 * std::numbers::pi / plain;
+  const double context = c.original_max_position;
+  if (wave < context / c.high_freq_factor) return plain;
+  if (wave > context / c.low_freq_factor) return plain / c.factor;
+  const double smooth =
+      (context / wave - c.low_freq_factor) / (c.high_freq_factor - c.low_freq_factor);
+  return (1.0 - smooth) * plain / c.factor + smooth * plain;
+}
+
 // yarn, arXiv:2309.00071: frequencies of fast pairs are kept, of slow ones divided by the factor.
 double frequency(const RopeConfig& c, int pair, int rope_dim) {
   const double plain = 1.0 / std::pow(c.theta, 2.0 * pair / rope_dim);
   if (c.kind == RopeKind::kPlain) return plain;
+  if (c.kind == RopeKind::kLinear) return plain / c.factor;
+  if (c.kind == RopeKind::kLlama3) return llama3_frequency(c, plain);
   const auto correction = [&](double rotations) {
     return rope_dim * std::log(c.original_max_position / (rotations * 2.0 * std::numbers::pi)) /
            (2.0 * std::log(c.theta));
@@ -161,9 +175,9 @@ Vector rms_norm(std::span<const double> x, const TensorView& weight, double eps)
 void rope(std::span<double> x, int position, const RopeConfig& config) {
   const int rope_dim = static_cast<int>(x.size());
   const double magnitude =
-      config.kind == RopeKind::kPlain
-          ? 1.0
-          : mscale(config, config.mscale) / mscale(config, config.mscale_all_dim);
+      config.kind == RopeKind::kYarn
+          ? mscale(config, config.mscale) / mscale(config, config.mscale_all_dim)
+          : 1.0;
   for (int pair = 0; pair < rope_dim / 2; ++pair) {
     double& a = x[to_size(config.interleaved ? 2 * pair : pair)];
     double& b = x[to_size(config.interleaved ? 2 * pair + 1 : pair + rope_dim / 2)];
@@ -287,9 +301,24 @@ Vector query_row(const ModelConfig& config, const MlaWeights& weights, std::span
   return q;
 }
 
+void add_latent_attention(const ModelConfig& config, const MlaWeights& weights,
+                          std::vector<Vector>& hidden, DType cache_dtype) {
+  const AttentionShape shape = attention_shape(config);
+  Vector latents;  // grows by a row a token: what the cache holds
+  for (std::size_t t = 0; t < hidden.size(); ++t) {
+    const int position = static_cast<int>(t);
+    const Vector x =
+        rms_norm(hidden[t], weights.input_norm, static_cast<double>(config.rms_norm_eps));
+    Vector latent = latent_row(config, weights, x, position);
+    round_to_cache(cache_dtype, config.kv_lora_rank, latent);
+    latents.insert(latents.end(), latent.begin(), latent.end());
+    const Vector q = query_row(config, weights, x, position);
+    add_scaled(hidden[t], matvec(weights.o, attention(shape, q, latents, weights.kv_b)), 1.0);
+  }
+}
+
 std::vector<Vector> forward(const ModelConfig& config, const ModelWeights& weights,
                             std::span<const TokenId> tokens, DType cache_dtype) {
-  const AttentionShape shape = attention_shape(config);
   const double eps = static_cast<double>(config.rms_norm_eps);
   const std::size_t width = to_size(config.hidden_size);
   std::vector<Vector> hidden;
@@ -301,16 +330,10 @@ std::vector<Vector> forward(const ModelConfig& config, const ModelWeights& weigh
   }
   for (int layer = 0; layer < config.num_layers; ++layer) {
     const LayerWeights& w = weights.layers[to_size(layer)];
-    Vector latents;  // grows by a row a token: what the cache holds
-    for (std::size_t t = 0; t < hidden.size(); ++t) {
-      const int position = static_cast<int>(t);
-      const Vector x = rms_norm(hidden[t], w.attention.input_norm, eps);
-      Vector latent = latent_row(config, w.attention, x, position);
-      round_to_cache(cache_dtype, config.kv_lora_rank, latent);
-      latents.insert(latents.end(), latent.begin(), latent.end());
-      const Vector q = query_row(config, w.attention, x, position);
-      add_scaled(hidden[t], matvec(w.attention.o, attention(shape, q, latents, w.attention.kv_b)),
-                 1.0);
+    if (config.attention == AttentionKind::kLatent) {
+      add_latent_attention(config, w.mla, hidden, cache_dtype);
+    } else {
+      add_grouped_attention(config, w.gqa, hidden, cache_dtype);
     }
     for (Vector& row : hidden) {
       const Vector x = rms_norm(row, w.post_attention_norm, eps);

@@ -1,4 +1,5 @@
-// The oracle: a model of Multi-head Latent Attention in double precision, written from the papers.
+// The oracle: a model in double precision, written from the papers; its attention is Multi-head
+// Latent Attention, or what gqa_oracle.h computes.
 //
 // It is neither backend's form. Keys and values are expanded for every token and head and attended
 // to in full (arXiv:2405.04434, equations 9-19 and 37-47), experts are summed as the equations say
@@ -87,9 +88,14 @@ Vector latent_row(const ModelConfig& config, const MlaWeights& weights, std::spa
 Vector query_row(const ModelConfig& config, const MlaWeights& weights, std::span<const double> x,
                  int position);
 
+// hidden[t] += attention(norm(hidden[t])) for every token of a sequence, each seeing the ones
+// before it.
+void add_latent_attention(const ModelConfig& config, const MlaWeights& weights,
+                          std::vector<Vector>& hidden, DType cache_dtype);
+
 // Logits [tokens][vocab] of a whole sequence, each position seeing the ones before it. With
-// cache_dtype bf16 or fp8 (fp8_oracle.h), what latent_row gives is rounded as that cache rounds
-// before anybody attends to it: a narrow cache flips near-tied experts, so its results are
+// cache_dtype bf16 or fp8 (fp8_oracle.h; latents alone), what is cached is rounded as that cache
+// rounds before anybody attends to it: a narrow cache flips near-tied experts, so its results are
 // comparable only with the same rounding.
 std::vector<Vector> forward(const ModelConfig& config, const ModelWeights& weights,
                             std::span<const TokenId> tokens, DType cache_dtype = DType::kF32);

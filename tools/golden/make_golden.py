@@ -32,9 +32,14 @@ NUM_GREEDY = 64
 
 def reference_scaling(config: dict) -> tuple[float, float]:
     """Softmax scale and magnitude of cos and sin, as the published modelling code computes them."""
-    scaling = (config["qk_nope_head_dim"] + config["qk_rope_head_dim"]) ** -0.5
-    rope = config["rope_scaling"]
-    if rope is None:
+    if "kv_lora_rank" in config:
+        head_dim = config["qk_nope_head_dim"] + config["qk_rope_head_dim"]
+    else:
+        share = config["hidden_size"] // config["num_attention_heads"]
+        head_dim = config.get("head_dim", share)
+    scaling = head_dim**-0.5
+    rope = config.get("rope_scaling")
+    if rope is None or rope.get("type") != "yarn":
         return scaling, 1.0
 
     def mscale(weight: float) -> float:
@@ -45,19 +50,20 @@ def reference_scaling(config: dict) -> tuple[float, float]:
 
 
 def load(folder: Path) -> torch.nn.Module:
+    config = json.loads((folder / "config.json").read_text())
+    experts = {"experts_implementation": "eager"} if "n_routed_experts" in config else {}
     model, info = transformers.AutoModelForCausalLM.from_pretrained(
         folder,
         dtype=torch.float32,
         attn_implementation="eager",
-        experts_implementation="eager",
         output_loading_info=True,
+        **experts,
     )
     problems = {key: value for key, value in info.items() if value}
     if problems:
         raise RuntimeError(f"{folder}: weights do not match the model: {problems}")
     # Versions of transformers have differed in yarn's factors: a golden made with wrong ones is
     # worse than none.
-    config = json.loads((folder / "config.json").read_text())
     scaling, magnitude = reference_scaling(config)
     for layer in model.model.layers:
         if not math.isclose(layer.self_attn.scaling, scaling, rel_tol=1e-9):

@@ -76,6 +76,41 @@ V3: Config = SHAPE | {
 }
 
 
+LLAMA: Config = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "hidden_act": "silu",
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 4,
+    "vocab_size": 96,
+    "max_position_embeddings": 256,
+    "rms_norm_eps": 1e-05,
+    "rope_theta": 10000.0,
+    "rope_scaling": None,
+    "tie_word_embeddings": False,
+    "attention_bias": False,
+    "attention_dropout": 0.0,
+    "mlp_bias": False,
+    "pretraining_tp": 1,
+    "bos_token_id": 0,
+    "eos_token_id": 1,
+    "use_cache": True,
+}
+
+
+def llama3(factor: float) -> Config:
+    return {
+        "rope_type": "llama3",
+        "factor": factor,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": int(256 / factor),
+    }
+
+
 def yarn(factor: float, mscale: float, mscale_all_dim: float) -> Config:
     return {
         "type": "yarn",
@@ -142,6 +177,35 @@ CHECKPOINTS: dict[str, Config] = {
     },
     # V3 in small.
     "v3-grouped-bf16": V3 | {"torch_dtype": "bfloat16", "q_lora_rank": 24},
+    # MHA, the hidden state divided among the heads.
+    "llama-mha-fp32": LLAMA | {"torch_dtype": "float32"},
+    # Llama 3.2's form: groups of four heads, wider than their share, llama3 rope, a tied head.
+    "llama-gqa-llama3-fp32": LLAMA
+    | {
+        "torch_dtype": "float32",
+        "num_attention_heads": 8,
+        "num_key_value_heads": 2,
+        "head_dim": 16,
+        "rope_theta": 500000.0,
+        "rope_scaling": llama3(8.0),
+        "tie_word_embeddings": True,
+    },
+    "llama-mqa-linear-fp32": LLAMA
+    | {
+        "torch_dtype": "float32",
+        "num_key_value_heads": 1,
+        "head_dim": 12,
+        "rms_norm_eps": 1e-02,
+        "rope_scaling": {"type": "linear", "factor": 4.0},
+    },
+    # The form of transformers 5.
+    "llama-gqa-bf16": {k: v for k, v in LLAMA.items() if k not in ("rope_theta", "rope_scaling")}
+    | {
+        "dtype": "bfloat16",
+        "num_key_value_heads": 2,
+        "head_dim": 16,
+        "rope_parameters": llama3(4.0) | {"rope_theta": 10000.0},
+    },
 }
 
 
@@ -173,7 +237,7 @@ class Weights:
         self.matrix(prefix + "down_proj.weight", hidden, intermediate)
 
 
-def add_attention(weights: Weights, prefix: str, c: Config) -> None:
+def add_latent_attention(weights: Weights, prefix: str, c: Config) -> None:
     hidden, heads = c["hidden_size"], c["num_attention_heads"]
     qk_dim = c["qk_nope_head_dim"] + c["qk_rope_head_dim"]
     # Queries are large, so that attention is peaked and a wrong scale or angle shows.
@@ -191,6 +255,16 @@ def add_attention(weights: Weights, prefix: str, c: Config) -> None:
     weights.matrix(prefix + "o_proj.weight", hidden, heads * c["v_head_dim"])
 
 
+def add_grouped_attention(weights: Weights, prefix: str, c: Config) -> None:
+    hidden, heads = c["hidden_size"], c["num_attention_heads"]
+    head_dim = c.get("head_dim", hidden // heads)
+    kv_rows = c["num_key_value_heads"] * head_dim
+    weights.matrix(prefix + "q_proj.weight", heads * head_dim, hidden, 2.0)
+    weights.matrix(prefix + "k_proj.weight", kv_rows, hidden)
+    weights.matrix(prefix + "v_proj.weight", kv_rows, hidden)
+    weights.matrix(prefix + "o_proj.weight", hidden, heads * head_dim)
+
+
 def add_moe(weights: Weights, prefix: str, c: Config) -> None:
     hidden, intermediate = c["hidden_size"], c["moe_intermediate_size"]
     weights.matrix(prefix + "gate.weight", c["n_routed_experts"], hidden, 2.0)
@@ -202,16 +276,19 @@ def add_moe(weights: Weights, prefix: str, c: Config) -> None:
 
 
 def make_weights(name: str, c: Config) -> dict[str, Tensor]:
-    dtype = {"float32": "F32", "bfloat16": "BF16"}[c["torch_dtype"]]
+    dtype = {"float32": "F32", "bfloat16": "BF16"}[c.get("dtype") or c["torch_dtype"]]
     weights = Weights(zlib.crc32(name.encode()), dtype)
     hidden = c["hidden_size"]
     weights.matrix("model.embed_tokens.weight", c["vocab_size"], hidden, math.sqrt(hidden))
     for layer in range(c["num_hidden_layers"]):
         prefix = f"model.layers.{layer}."
         weights.norm(prefix + "input_layernorm.weight", hidden)
-        add_attention(weights, prefix + "self_attn.", c)
+        if "kv_lora_rank" in c:
+            add_latent_attention(weights, prefix + "self_attn.", c)
+        else:
+            add_grouped_attention(weights, prefix + "self_attn.", c)
         weights.norm(prefix + "post_attention_layernorm.weight", hidden)
-        if layer < c["first_k_dense_replace"]:
+        if layer < c.get("first_k_dense_replace", c["num_hidden_layers"]):
             weights.mlp(prefix + "mlp.", hidden, c["intermediate_size"])
         else:
             add_moe(weights, prefix + "mlp.", c)

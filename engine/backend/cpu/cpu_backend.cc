@@ -167,6 +167,12 @@ class CpuBackend final : public Backend {
   void expanded_attention(const ExpandedAttentionParams& params) override {
     cpu::expanded_attention(context_, params);
   }
+  void append_keys_values(const AppendKeysValuesParams& params) override {
+    cpu::append_keys_values(context_, params);
+  }
+  void grouped_attention(const GroupedAttentionParams& params) override {
+    cpu::grouped_attention(context_, params);
+  }
   void mlp(const MlpParams& params) override { cpu::mlp(context_, params); }
   void route(const RouteParams& params) override { cpu::route(context_, params); }
   void experts(const ExpertsParams& params) override { cpu::experts(context_, params); }

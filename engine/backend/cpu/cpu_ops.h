@@ -23,6 +23,9 @@ void absorbed_attention(CpuContext& context, const AbsorbedAttentionParams& para
 void project_value(CpuContext& context, const ProjectValueParams& params);
 void expanded_attention(CpuContext& context, const ExpandedAttentionParams& params);
 
+void append_keys_values(CpuContext& context, const AppendKeysValuesParams& params);
+void grouped_attention(CpuContext& context, const GroupedAttentionParams& params);
+
 void mlp(CpuContext& context, const MlpParams& params);
 void route(CpuContext& context, const RouteParams& params);
 void experts(CpuContext& context, const ExpertsParams& params);

@@ -4,26 +4,13 @@
 #include "base/check.h"
 #include "engine/backend/cpu/cache_rows.h"
 #include "engine/backend/cpu/cpu_ops.h"
+#include "engine/backend/cpu/rotate.h"
 #include "engine/backend/cpu/vector_kernels.h"
 
 namespace latentd::cpu {
 namespace {
 
 constexpr int kTokensPerItem = 8;
-
-// Rotates x [rope] in place by the angles of one position (arXiv:2104.09864). Pairs keep their
-// places: scores only need queries and keys to agree.
-void rotate(float* x, const float* cosine, const float* sine, int rope_dim, bool interleaved) {
-  const int half = rope_dim / 2;
-  for (int i = 0; i < half; ++i) {
-    float& a = x[interleaved ? 2 * i : i];
-    float& b = x[interleaved ? 2 * i + 1 : i + half];
-    const float rotated_a = a * cosine[i] - b * sine[i];
-    const float rotated_b = b * cosine[i] + a * sine[i];
-    a = rotated_a;
-    b = rotated_b;
-  }
-}
 
 void append_token(const RopeAppendParams& p, int t, const float* norm_weight, float* row) {
   const MlaGeometry& g = p.geometry;

@@ -1,4 +1,4 @@
-// How the generic absorbed attention divides its work: a pure function of the shape.
+// How the generic kernels of attention divide their work: pure functions of the shape.
 //
 // Contract: plain host code, no device needed.
 #pragma once
@@ -42,6 +42,20 @@ constexpr int attention_heads_of_block(int num_heads, int kv_lora, int rope,
   int heads = kMostHeadsOfBlock;
   while (heads > 1 && heads / 2 >= num_heads) heads /= 2;
   while (heads > 0 && attention_shared_bytes(heads, kv_lora, rope) > shared_bytes) heads /= 2;
+  return heads;
+}
+
+// The same for keys and values of `head_dim`, which a tile holds both of.
+constexpr std::size_t grouped_attention_shared_bytes(int heads, int head_dim) {
+  return attention_shared_bytes(heads, head_dim, 0) +
+         static_cast<std::size_t>(kAttentionKeys * head_dim) * sizeof(float);
+}
+
+constexpr int grouped_attention_heads_of_block(int group_size, int head_dim,
+                                               std::size_t shared_bytes) {
+  int heads = kMostHeadsOfBlock;
+  while (heads > 1 && heads / 2 >= group_size) heads /= 2;
+  while (heads > 0 && grouped_attention_shared_bytes(heads, head_dim) > shared_bytes) heads /= 2;
   return heads;
 }
 

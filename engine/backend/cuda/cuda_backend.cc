@@ -112,6 +112,12 @@ class CudaBackend final : public Backend {
   void expanded_attention(const ExpandedAttentionParams& params) override {
     ops_.expanded_attention(params);
   }
+  void append_keys_values(const AppendKeysValuesParams& params) override {
+    ops_.append_keys_values(params);
+  }
+  void grouped_attention(const GroupedAttentionParams& params) override {
+    ops_.grouped_attention(params);
+  }
   void mlp(const MlpParams& params) override { ops_.mlp(params); }
   void route(const RouteParams& params) override { ops_.route(params); }
   void experts(const ExpertsParams& params) override { ops_.experts(params); }

@@ -78,12 +78,14 @@ CudaOps::CudaOps(CudaContext& context, std::unique_ptr<Blas> blas, DType activat
 
 void CudaOps::reserve(const ReserveParams& p) {
   const ModelConfig& c = *p.config;
-  absorbed_attention_.reserve(p);
-  processed_.take<float>(elements(p.max_logit_rows, c.vocab_size));
-  // Without cuBLASLt the mode is batch-invariant, which has no expanded form.
-  if (blas_ != nullptr && !expanded_.reserve(p, activation_)) {
-    take_absorbed_form(p.geometry, p.max_tokens);
+  if (c.attention == AttentionKind::kLatent) {
+    absorbed_attention_.reserve(p);
+    // Without cuBLASLt the mode is batch-invariant, which has no expanded form.
+    if (blas_ != nullptr && !expanded_.reserve(p, activation_)) {
+      take_absorbed_form(p.geometry, p.max_tokens);
+    }
   }
+  processed_.take<float>(elements(p.max_logit_rows, c.vocab_size));
   experts_.reserve(p);
 }
 
@@ -149,6 +151,22 @@ void CudaOps::rope_append(const RopeAppendParams& p) {
   LATENTD_CHECK(computes_cache(p.cache.dtype), "a cache of {} is not computed here",
                 dtype_name(p.cache.dtype));
   if (context_.ok()) check(launch_rope_append(context_.stream(), p, activation_), "rope_append");
+}
+
+void CudaOps::append_keys_values(const AppendKeysValuesParams& p) {
+  LATENTD_CHECK(p.cache.dtype == DType::kF32 || p.cache.dtype == DType::kBF16,
+                "a cache of {} is not computed here", dtype_name(p.cache.dtype));
+  if (!context_.ok()) return;
+  check(launch_append_keys_values(context_.stream(), p, activation_), "append_keys_values");
+}
+
+void CudaOps::grouped_attention(const GroupedAttentionParams& p) {
+  LATENTD_CHECK(p.cache.dtype == DType::kF32 || p.cache.dtype == DType::kBF16,
+                "a cache of {} is not computed here", dtype_name(p.cache.dtype));
+  if (!context_.ok()) return;
+  check(
+      launch_grouped_attention(context_.stream(), p, activation_, context_.shared_bytes_of_block()),
+      "grouped_attention");
 }
 
 void CudaOps::absorb_query(const AbsorbQueryParams& p) {

@@ -37,6 +37,8 @@ class CudaOps {
   void absorbed_attention(const AbsorbedAttentionParams& p);
   void project_value(const ProjectValueParams& p);
   void expanded_attention(const ExpandedAttentionParams& p);
+  void append_keys_values(const AppendKeysValuesParams& p);
+  void grouped_attention(const GroupedAttentionParams& p);
   void mlp(const MlpParams& p);
   void route(const RouteParams& p);
   void experts(const ExpertsParams& p);

@@ -56,7 +56,7 @@ bool ExpandedAttention::computes(const MlaGeometry& g, DType activation, DType c
 bool ExpandedAttention::reserve(const ReserveParams& p, DType activation) {
   const MlaGeometry& g = p.geometry;
   const DType weights =
-      p.weights->layers.empty() ? activation : p.weights->layers.front().attention.kv_b.dtype;
+      p.weights->layers.empty() ? activation : p.weights->layers.front().mla.kv_b.dtype;
   if (!computes(g, activation, p.cache_dtype, weights)) return false;
   const std::int32_t most = pass_keys(g.num_heads, g.nope_dim, g.v_dim);
   const bool cut = p.max_positions > most;

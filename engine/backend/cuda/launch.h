@@ -38,6 +38,11 @@ cudaError_t launch_copy_rope(cudaStream_t stream, const AbsorbQueryParams& p, DT
 // cudaErrorInvalidConfiguration when one head does not fit into `shared_bytes`.
 cudaError_t launch_absorbed_attention(cudaStream_t stream, const AbsorbedAttentionParams& p,
                                       DType activation, std::size_t shared_bytes);
+cudaError_t launch_append_keys_values(cudaStream_t stream, const AppendKeysValuesParams& p,
+                                      DType activation);
+// cudaErrorInvalidConfiguration when one head does not fit into `shared_bytes`.
+cudaError_t launch_grouped_attention(cudaStream_t stream, const GroupedAttentionParams& p,
+                                     DType activation, std::size_t shared_bytes);
 // Divides `rows` for launch_mla_attention.
 cudaError_t launch_mla_plan(cudaStream_t stream, const MlaPlanParams& p);
 // For what mla_kernel_fits; cudaErrorInvalidValue when an address or a stride is not a multiple of

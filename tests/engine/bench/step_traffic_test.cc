@@ -52,6 +52,20 @@ TEST(StepTraffic, CountsEveryWeightThatAStepReads) {
                    fixed + 2 * kEmbeddingRow + 0.75 * 4 * kExpert);
 }
 
+TEST(StepTraffic, CountsTheWeightsOfGroupedAttention) {
+  ModelConfig config = small_config();
+  config.attention = AttentionKind::kGrouped;
+  config.num_kv_heads = 1;
+  config.qk_nope_head_dim = 0;
+  config.moe = {};
+  const auto backend = make_cpu_backend({.threads = 1}).value();
+  const ModelWeights weights = random_weights(*backend, config, 1).value();
+  // Two heads of 4 for queries, one for keys and for values; two norms.
+  constexpr double kGrouped = 2 * (16 + 8 * 16 + 4 * 16 + 4 * 16 + 16 * 8 + 16);
+  EXPECT_DOUBLE_EQ(weight_bytes_touched(config, weights, {1, 1, 0, 1}),
+                   2 * (kGrouped + kDenseMlp) + kEmbeddingRow + kHead);
+}
+
 TEST(StepTraffic, CountsContextsOnceAndNewTokensTwice) {
   const CacheLayout layout = CacheLayout::mla(2, 8, 4, DType::kBF16);
   EXPECT_DOUBLE_EQ(cache_bytes_touched(layout, {3, 2, 100, 3}), 3 * (100 + 4) * 2 * 12 * 2.0);

@@ -227,9 +227,9 @@ TEST(ModelConfig, RefusesWhatIsNotImplemented) {
     EXPECT_THAT(config.status().to_string(), HasSubstr(std::string(what)));
   };
   refused(kV3, {{"quantization_config", {{"quant_method", "fp8"}}}}, "quantization_config: ");
-  refused(kV3, {{"architectures", {"LlamaForCausalLM"}}},
-          "\"LlamaForCausalLM\" is not supported; supported are DeepseekV2ForCausalLM, "
-          "DeepseekV3ForCausalLM");
+  refused(kV3, {{"architectures", {"GPT2LMHeadModel"}}},
+          "\"GPT2LMHeadModel\" is not supported; supported are DeepseekV2ForCausalLM, "
+          "DeepseekV3ForCausalLM, LlamaForCausalLM");
   refused(kV3, {{"topk_method", "greedy"}}, "topk_method: must be one of noaux_tc");
   refused(kV3, {{"hidden_act", "gelu"}}, "hidden_act: only silu");
   refused(kV3, {{"torch_dtype", "float16"}}, "torch_dtype: must be float32 or bfloat16");

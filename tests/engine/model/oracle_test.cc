@@ -72,6 +72,18 @@ TEST(Golden, ShowsEveryMistakeInTheConfig) {
       {"weights not normalised", "v3-one-group-fp32",
        [](ModelConfig& c) { c.moe.normalize_weights = false; }},
       {"weight scale", "v2-grouped-yarn-fp32", [](ModelConfig& c) { c.moe.weight_scale = 1.0F; }},
+      {"interleaved rotation of Llama", "llama-mha-fp32",
+       [](ModelConfig& c) { c.rope.interleaved = true; }},
+      {"epsilon of Llama", "llama-mqa-linear-fp32", [](ModelConfig& c) { c.rms_norm_eps = 1e-6F; }},
+      {"no linear scaling", "llama-mqa-linear-fp32",
+       [](ModelConfig& c) { c.rope.kind = RopeKind::kPlain; }},
+      {"no llama3 scaling", "llama-gqa-llama3-fp32",
+       [](ModelConfig& c) { c.rope.kind = RopeKind::kPlain; }},
+      {"linear for llama3", "llama-gqa-llama3-fp32",
+       [](ModelConfig& c) { c.rope.kind = RopeKind::kLinear; }},
+      {"llama3 without a ramp", "llama-gqa-bf16",
+       [](ModelConfig& c) { c.rope.high_freq_factor = c.rope.low_freq_factor + 1e-3; }},
+      {"theta of llama3", "llama-gqa-llama3-fp32", [](ModelConfig& c) { c.rope.theta = 10000.0; }},
   };
   for (const Mutation& mutation : mutations) {
     const auto directory = test::tiny_checkpoint(mutation.checkpoint);

@@ -50,6 +50,35 @@ TEST(RopeTables, SurvivesARampOfNoWidth) {
   }
 }
 
+TEST(RopeTables, DividesEveryFrequencyWithLinear) {
+  RopeConfig rope;
+  rope.kind = RopeKind::kLinear;
+  rope.factor = 4.0;
+  const auto plain = rope_inverse_frequencies(RopeConfig{}, 16);
+  const auto linear = rope_inverse_frequencies(rope, 16);
+  for (std::size_t i = 0; i < 8; ++i) EXPECT_DOUBLE_EQ(linear[i], plain[i] / 4.0) << i;
+  EXPECT_EQ(rope_magnitude(rope), 1.0);
+  EXPECT_EQ(rope_softmax_factor(rope), 1.0);
+}
+
+TEST(RopeTables, KeepsFastPairsAndStretchesSlowOnesWithLlama3) {
+  RopeConfig rope;
+  rope.kind = RopeKind::kLlama3;
+  rope.theta = 500000.0;
+  rope.factor = 32.0;
+  rope.original_max_position = 8192;
+  const auto stretched = rope_inverse_frequencies(rope, 64);
+  rope.kind = RopeKind::kPlain;
+  const auto plain = rope_inverse_frequencies(rope, 64);
+  // Pair i turns 8192 / 2 pi * 500000^(-i / 32) times: 4.2 times at 14, 0.79 times at 18.
+  for (std::size_t i = 0; i <= 14; ++i) EXPECT_DOUBLE_EQ(stretched[i], plain[i]) << i;
+  for (std::size_t i = 15; i < 18; ++i) {
+    EXPECT_LT(stretched[i], plain[i]) << i;
+    EXPECT_GT(stretched[i], plain[i] / 32.0) << i;
+  }
+  for (std::size_t i = 18; i < 32; ++i) EXPECT_DOUBLE_EQ(stretched[i], plain[i] / 32.0) << i;
+}
+
 TEST(RopeTables, ComputesTheMagnitudesOfTheReference) {
   RopeConfig rope = v2_lite_yarn();
   EXPECT_DOUBLE_EQ(rope_magnitude(rope), 1.0);
@@ -62,10 +91,18 @@ TEST(RopeTables, ComputesTheMagnitudesOfTheReference) {
 }
 
 TEST(RopeTables, TabulatesWhatTheOracleRotatesBy) {
-  RopeConfig rope = v2_lite_yarn();
-  rope.mscale = 1.0;
-  for (const bool interleaved : {true, false}) {
-    rope.interleaved = interleaved;
+  RopeConfig yarn = v2_lite_yarn();
+  yarn.mscale = 1.0;
+  RopeConfig linear = yarn;
+  linear.kind = RopeKind::kLinear;
+  RopeConfig llama3 = yarn;
+  llama3.kind = RopeKind::kLlama3;
+  llama3.original_max_position = 64;
+  yarn.interleaved = llama3.interleaved = false;
+  RopeConfig interleaved_yarn = yarn;
+  interleaved_yarn.interleaved = true;
+  for (const RopeConfig& rope : {yarn, interleaved_yarn, linear, llama3}) {
+    const bool interleaved = rope.interleaved;
     const RopeTables tables = make_rope_tables(rope, 8, 100);
     ASSERT_EQ(tables.cos.size(), 400U);
     for (const int position : {0, 1, 99}) {

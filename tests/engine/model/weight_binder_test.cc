@@ -92,7 +92,7 @@ TEST_F(CheckpointTest, BindsEveryTensorToItsView) {
   const ModelWeights& w = checkpoint.weights();
   ASSERT_EQ(w.layers.size(), 2U);
   EXPECT_EQ(w.embedding.to_string(), "bf16 [11, 6]");
-  const MlaWeights& mla = w.layers[0].attention;
+  const MlaWeights& mla = w.layers[0].mla;
   EXPECT_FALSE(mla.q.is_set());
   EXPECT_EQ(mla.q_b.to_string(), "bf16 [14, 5]");
   EXPECT_EQ(mla.kv_a.to_string(), "bf16 [11, 6]");
@@ -130,9 +130,51 @@ TEST_F(CheckpointTest, BindsUncompressedQueries) {
   }
   const auto opened = open();
   ASSERT_TRUE(opened.ok()) << opened.status().to_string();
-  EXPECT_EQ(opened->weights().layers[1].attention.q.to_string(), "bf16 [14, 6]");
-  EXPECT_FALSE(opened->weights().layers[1].attention.q_a.is_set());
+  EXPECT_EQ(opened->weights().layers[1].mla.q.to_string(), "bf16 [14, 6]");
+  EXPECT_FALSE(opened->weights().layers[1].mla.q_a.is_set());
   EXPECT_EQ(opened->num_unbound_tensors(), 6);
+}
+
+TEST_F(CheckpointTest, BindsKeysAndValuesOfGroupedAttention) {
+  config_ = {};
+  config_.attention = AttentionKind::kGrouped;
+  config_.num_layers = 1;
+  config_.hidden_size = 6;
+  config_.num_heads = 4;
+  config_.num_kv_heads = 2;
+  config_.qk_rope_head_dim = config_.v_head_dim = 10;
+  config_.intermediate_size = 9;
+  config_.vocab_size = 11;
+  tensors_ = {};
+  const std::string prefix = "model.layers.0.";
+  tensors_["model.embed_tokens.weight"] = file_tensor("BF16", {11, 6}, 0.0F);
+  tensors_["model.norm.weight"] = file_tensor("BF16", {6}, 0.0F);
+  tensors_["lm_head.weight"] = file_tensor("BF16", {11, 6}, 0.0F);
+  tensors_[prefix + "input_layernorm.weight"] = file_tensor("BF16", {6}, 0.0F);
+  tensors_[prefix + "post_attention_layernorm.weight"] = file_tensor("BF16", {6}, 0.0F);
+  tensors_[prefix + "self_attn.q_proj.weight"] = file_tensor("BF16", {40, 6}, 0.0F);
+  tensors_[prefix + "self_attn.k_proj.weight"] = file_tensor("BF16", {20, 6}, 0.0F);
+  tensors_[prefix + "self_attn.v_proj.weight"] = file_tensor("F32", {20, 6}, 0.0F);
+  tensors_[prefix + "self_attn.o_proj.weight"] = file_tensor("BF16", {6, 40}, 0.0F);
+  // What Llama's checkpoints used to carry.
+  tensors_[prefix + "self_attn.rotary_emb.inv_freq"] = file_tensor("F32", {5}, 0.0F);
+  add_mlp(tensors_, prefix + "mlp.", 9);
+  const auto opened = open();
+  ASSERT_TRUE(opened.ok()) << opened.status().to_string();
+  const LayerWeights& layer = opened->weights().layers[0];
+  EXPECT_EQ(layer.gqa.input_norm.to_string(), "bf16 [6]");
+  EXPECT_EQ(layer.gqa.q.to_string(), "bf16 [40, 6]");
+  EXPECT_EQ(layer.gqa.k.to_string(), "bf16 [20, 6]");
+  EXPECT_EQ(layer.gqa.v.to_string(), "fp32 [20, 6]");
+  EXPECT_EQ(layer.gqa.o.to_string(), "bf16 [6, 40]");
+  EXPECT_FALSE(layer.mla.input_norm.is_set());
+  EXPECT_EQ(opened->num_unbound_tensors(), 1);
+
+  tensors_[prefix + "self_attn.k_proj.weight"] = file_tensor("BF16", {40, 6}, 0.0F);
+  tensors_.erase(prefix + "self_attn.v_proj.weight");
+  EXPECT_THAT(open().status().message(),
+              AllOf(HasSubstr("self_attn.k_proj.weight: expected BF16 or F32 [20, 6], got BF16"),
+                    HasSubstr("self_attn.v_proj.weight: expected BF16 or F32 [20, 6], but it is")));
 }
 
 TEST_F(CheckpointTest, TiesTheHeadToTheEmbedding) {

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "engine/backend/cuda/kernels/append_keys_values.cuh"
 #include "engine/backend/cuda/kernels/rope_append.cuh"
 #include "engine/backend/cuda/kernels/rows.cuh"
 #include "engine/backend/cuda/launch.h"
@@ -83,6 +84,14 @@ cudaError_t launch_rope_append(cudaStream_t stream, const RopeAppendParams& p, D
   if (p.batch.num_tokens == 0) return cudaSuccess;
   const dim3 grid(static_cast<unsigned>(p.batch.num_tokens), 2);
   rope_append_kernel<<<grid, kThreads, 0, stream>>>(p, activation);
+  return cudaGetLastError();
+}
+
+cudaError_t launch_append_keys_values(cudaStream_t stream, const AppendKeysValuesParams& p,
+                                      DType activation) {
+  if (p.batch.num_tokens == 0) return cudaSuccess;
+  const dim3 grid(static_cast<unsigned>(p.batch.num_tokens), 2);
+  append_keys_values_kernel<<<grid, kThreads, 0, stream>>>(p, activation);
   return cudaGetLastError();
 }
 

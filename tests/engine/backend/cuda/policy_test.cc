@@ -70,6 +70,21 @@ TEST(AttentionPolicy, SaysWhenNotEvenOneHeadFits) {
   EXPECT_EQ(attention_heads_of_block(1, 4096, 64, kHopperShared), 0);
 }
 
+TEST(AttentionPolicy, SharesKeysAndValuesAmongTheHeadsOfAGroup) {
+  EXPECT_EQ(grouped_attention_heads_of_block(1, 128, kAdaShared), 1);
+  EXPECT_EQ(grouped_attention_heads_of_block(4, 128, kAdaShared), 4);
+  EXPECT_EQ(grouped_attention_heads_of_block(5, 64, kAdaShared), 8);
+  EXPECT_EQ(grouped_attention_heads_of_block(64, 128, kHopperShared), 8);
+  EXPECT_EQ(grouped_attention_heads_of_block(8, 4096, kHopperShared), 0);
+  for (const int head_dim : {64, 80, 128, 256, 512}) {
+    for (const std::size_t shared : {kAdaShared, kHopperShared}) {
+      const int heads = grouped_attention_heads_of_block(8, head_dim, shared);
+      if (heads == 0) continue;
+      EXPECT_LE(grouped_attention_shared_bytes(heads, head_dim), shared) << head_dim;
+    }
+  }
+}
+
 TEST(ExpertPolicy, NoRoutingNeedsMorePartsThanTheBound) {
   constexpr unsigned kSeed = 20261129;
   std::mt19937 random(kSeed);
