@@ -203,6 +203,7 @@ void append_engine_metrics(const EngineMetricsSource& source, std::vector<Metric
   build.labelled("latentd_memory_bytes", "What memory was given to at start", memory);
   build.labelled("latentd_engine_info", "What the engine runs on",
                  {{{{"device", source.info.device},
+                    {"attention", source.info.attention},
                     {"dtype", std::string(dtype_name(source.info.activation_dtype))},
                     {"kv_cache_dtype", std::string(dtype_name(source.info.kv_cache_dtype))}},
                    1.0}});

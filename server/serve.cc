@@ -122,6 +122,7 @@ void log_loaded(const EngineInfo& info) {
   log_event("loaded",
             {{"device", info.device},
              {"dtype", std::string(dtype_name(info.activation_dtype))},
+             {"attention", info.attention},
              {"kv-cache-dtype", std::string(dtype_name(info.kv_cache_dtype))},
              {"weight-bytes", std::to_string(info.weight_bytes)},
              {"kv-cache-tokens", std::to_string(std::int64_t{info.num_pages} * info.page_tokens)},

@@ -26,7 +26,8 @@ OrderedJson model_json(const ServingModel& model) {
 }
 
 OrderedJson cache_json(const EngineInfo& info) {
-  return {{"mla_bytes_per_token", info.kv_bytes_per_token},
+  return {{"attention", info.attention},
+          {"bytes_per_token", info.kv_bytes_per_token},
           {"mha_bytes_per_token", info.mha_kv_bytes_per_token},
           {"page_tokens", info.page_tokens},
           {"pages", info.num_pages}};

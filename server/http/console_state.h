@@ -4,10 +4,9 @@
 //   time                     seconds of a clock that only goes forward, to make rates with
 //   version, state           as /version and /readyz
 //   model                    null while loading
-//   cache                    bytes a token as MLA and as full keys and values; tokens, pages
-//   load                     running, waiting, counters
-//   pages                    counts by state; map: runs such as "f120p3s2c9" (free, private,
-//   shared,
+//   cache                    kind of attention; bytes a token as it is and as full keys and values;
+//   pages load                     running, waiting, counters pages                    counts by
+//   state; map: runs such as "f120p3s2c9" (free, private, shared,
 //                            cached) in the order of the pages' numbers; age_seconds of the map
 //   latency                  histograms: le (the last, infinite, is left out) and cumulative counts
 //   requests                 newest first; never a text

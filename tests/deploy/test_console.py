@@ -132,7 +132,7 @@ def test_shows_the_engine_at_work(console: Console, load: None):
         }"""
     )
     assert colours >= 3
-    assert number_in(page, "mha-bytes") / number_in(page, "mla-bytes") == pytest.approx(4.8, rel=0.05)
+    assert number_in(page, "mha-bytes") / number_in(page, "kv-bytes") == pytest.approx(4.8, rel=0.05)
     assert "Once upon" not in page.locator("#requests").inner_text()
 
 

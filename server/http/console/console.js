@@ -238,22 +238,25 @@ function showPages(state) {
   set("hit-rate", queried ? number((100 * state.load.prompt_tokens_cached) / queried, 0) + " %" : "–");
   set(
     "pool-summary",
-    `${number(pages.total)} pages of ${state.cache.page_tokens} tokens, ${bytes(pages.total * state.cache.page_tokens * state.cache.mla_bytes_per_token)}: ` +
+    `${number(pages.total)} pages of ${state.cache.page_tokens} tokens, ${bytes(pages.total * state.cache.page_tokens * state.cache.bytes_per_token)}: ` +
       `${number(pages.private)} private, ${number(pages.shared)} shared, ${number(pages.cached)} cached, ${number(pages.free)} free`
   );
 }
 
 function showBytes(state) {
-  const {mla_bytes_per_token: mla, mha_bytes_per_token: mha} = state.cache;
-  set("mla-bytes", bytes(mla));
+  const {bytes_per_token: kv, mha_bytes_per_token: mha} = state.cache;
+  set("attention", state.cache.attention);
+  set("kv-bytes", bytes(kv));
   set("mha-bytes", bytes(mha));
-  const most = Math.max(mla, mha);
-  $("mla-bar").style.width = (100 * mla) / most + "%";
+  const most = Math.max(kv, mha);
+  $("kv-bar").style.width = (100 * kv) / most + "%";
   $("mha-bar").style.width = (100 * mha) / most + "%";
   const tokens = state.pages.total * state.cache.page_tokens;
   set(
     "bytes-summary",
-    `${number(mha / mla, 1)} times less: this cache holds ${number(tokens)} tokens; as full keys and values ${number(Math.floor((tokens * mla) / mha))}.`
+    mha > kv
+      ? `${number(mha / kv, 1)} times less: this cache holds ${number(tokens)} tokens; as full keys and values ${number(Math.floor((tokens * kv) / mha))}.`
+      : `This cache holds ${number(tokens)} tokens.`
   );
 }
 
