@@ -25,7 +25,9 @@ void log_access(const AccessRecord& record) {
   fields.emplace_back("request_id", record.request_id);
   if (record.trace) {
     fields.emplace_back("trace_id", record.trace->trace_id);
-    fields.emplace_back("parent_id", record.trace->parent_id);
+    if (!record.trace->parent_id.empty()) {
+      fields.emplace_back("parent_id", record.trace->parent_id);
+    }
     fields.emplace_back("span_id", record.trace->span_id);
   }
   log_event("request", fields);

@@ -18,6 +18,7 @@ Frontend::Frontend(const FrontendOptions& options)
     : metrics_([this] { return state(); }),
       keys_(options.api_keys),
       stall_limit_(options.stall_limit),
+      trace_sample_ratio_(options.trace_sample_ratio),
       intake_(options.max_queue),
       seeds_(std::random_device{}()),
       egress_(options.egress_threads,
@@ -172,6 +173,19 @@ void Frontend::forget(const std::string& name, GenerationId id) {
 void Frontend::remember(RequestRecord record) {
   metrics_.count_tenant(record.tenant, record.usage);
   recent_.add(std::move(record));
+}
+
+std::optional<TraceContext> Frontend::trace_of(std::string_view traceparent) const {
+  auto trace = parse_traceparent(traceparent);
+  if (!trace && span_exporter_ != nullptr) trace = start_trace(trace_sample_ratio_);
+  return trace;
+}
+
+void Frontend::export_span(const std::optional<TraceContext>& trace, SpanDoor door,
+                           std::string_view operation, const RequestRecord& record) {
+  if (span_exporter_ == nullptr || !trace || !trace->sampled()) return;
+  const ServingModel* served = model();
+  span_exporter_->push({*trace, door, operation, served == nullptr ? "" : served->name(), record});
 }
 
 void Frontend::cancel(GenerationId id, std::string_view cause) {

@@ -11,6 +11,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <random>
 #include <span>
 #include <string>
@@ -29,6 +30,7 @@
 #include "server/server_state.h"
 #include "server/serving_model.h"
 #include "server/task_pool.h"
+#include "server/tracing/span_exporter.h"
 
 namespace latentd {
 
@@ -41,6 +43,7 @@ struct FrontendOptions {
   int text_threads = 2;
   int egress_threads = 1;
   Duration stall_limit = std::chrono::seconds(30);
+  double trace_sample_ratio = 1.0;  // of requests that belong to no trace yet
 };
 
 class Frontend final {
@@ -64,6 +67,10 @@ class Frontend final {
   int in_house() const { return intake_.taken(); }
   int max_in_house() const { return intake_.capacity(); }
 
+  // From now on requests are traced. Before the doors open; `exporter` stays until they have
+  // closed.
+  void set_span_exporter(SpanExporter* exporter) { span_exporter_ = exporter; }
+
   // --- for the doors ---
   // A reader that takes nothing for so long is given up.
   Duration stall_limit() const { return stall_limit_; }
@@ -79,6 +86,12 @@ class Frontend final {
   const RecentRequests& recent() const { return recent_; }
   // A generation has been answered, well or not.
   void remember(RequestRecord record);
+  // The trace of a call that generates, by its `traceparent`; a new one, without such a header, if
+  // somebody collects spans.
+  std::optional<TraceContext> trace_of(std::string_view traceparent) const;
+  // Such a call has been answered or refused: its span goes out if its trace is sampled.
+  void export_span(const std::optional<TraceContext>& trace, SpanDoor door,
+                   std::string_view operation, const RequestRecord& record);
   // The engine as it is now. REQUIRES: model() is there.
   const EnginePort& engine() const { return port_; }
 
@@ -119,6 +132,8 @@ class Frontend final {
   Metrics metrics_;
   ApiKeys keys_;
   const Duration stall_limit_;
+  const double trace_sample_ratio_;
+  SpanExporter* span_exporter_ = nullptr;  // null: nobody collects spans
   RecentRequests recent_;
   Intake intake_;
 

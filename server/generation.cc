@@ -212,6 +212,7 @@ void Generation::finish_choice(int choice, Finish finish, TimePoint now) {
   metrics_.observe_finished(
       kReasons[static_cast<std::size_t>(finish.kind)], to_seconds(now - arrival_),
       prompt_tokens_[static_cast<std::size_t>(choice / request_.n)], state.generated);
+  state.finish = finish.kind;
   state.delta.finish = std::move(finish);
   state.finished = true;
   state.touched = true;
@@ -252,6 +253,9 @@ void Generation::flush() {
   update.done = told_done_ = unfinished_ == 0;
   if (update.choices.empty() && !update.done) return;
   update.error = update.done ? error_ : ok_status();
+  if (update.done && error_.ok()) {
+    for (const Choice& state : choices_) usage_.finishes.push_back(state.finish);
+  }
   update.usage = usage_;
   if (told_done_ && slot_.caller() != nullptr) {
     slot_.caller()->charge_tokens(usage_.completion_tokens, steady_now());

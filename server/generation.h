@@ -75,6 +75,7 @@ struct Usage {
   int completion_tokens = 0;
   int cached_tokens = 0;
   Cost cost = {};
+  std::vector<FinishKind> finishes = {};  // of each choice; with the last update, if none failed
 };
 
 struct GenerationUpdate {
@@ -119,7 +120,8 @@ class Generation final {
     int text_chars = 0;            // detokenised so far
     TokenId held_stop_token = -1;  // a stop token: text only if the choice goes on after it
     bool started = false;
-    bool finished = false;         // as far as the client hears
+    bool finished = false;  // as far as the client hears
+    FinishKind finish = FinishKind::kStop;
     bool engine_finished = false;  // kFinished came
     TimePoint admitted{};
     TimePoint first_token{};

@@ -141,6 +141,15 @@ struct Metrics::State {
                          .Name("latentd_tenant_kv_byte_seconds_total")
                          .Help("Cache held over time, by the tenant of the key")
                          .Register(registry)),
+        spans_exported(prometheus::BuildCounter()
+                           .Name("latentd_otlp_spans_exported_total")
+                           .Help("Spans that the collector has taken")
+                           .Register(registry)
+                           .Add({})),
+        spans_dropped(prometheus::BuildCounter()
+                          .Name("latentd_otlp_spans_dropped_total")
+                          .Help("Spans that no collector has, by reason")
+                          .Register(registry)),
         device_errors(prometheus::BuildCounter()
                           .Name("latentd_gpu_errors_total")
                           .Help("Faults of the device, by kind")
@@ -151,6 +160,9 @@ struct Metrics::State {
     }
     for (const char* cause : {"disconnect", "abort", "slow_reader"}) {
       cancelled.Add({{"cause", cause}});
+    }
+    for (const char* reason : {"queue_full", "export_failed", "rejected"}) {
+      spans_dropped.Add({{"reason", reason}});
     }
     for (const char* door : {"http", "grpc"}) auth_failures.Add({{"door", door}});
   }
@@ -163,6 +175,8 @@ struct Metrics::State {
   prometheus::Family<prometheus::Counter>& tenant_requests;
   prometheus::Family<prometheus::Counter>& tenant_tokens;
   prometheus::Family<prometheus::Counter>& tenant_cache;
+  prometheus::Counter& spans_exported;
+  prometheus::Family<prometheus::Counter>& spans_dropped;
   prometheus::Family<prometheus::Counter>& device_errors;
 
   // Written once by set_engine, then published.
@@ -246,6 +260,12 @@ void Metrics::count_tenant(const std::string& tenant, const Usage& usage) {
   state_->tenant_tokens.Add({{"kind", "output"}, {"tenant", name}})
       .Increment(usage.completion_tokens);
   state_->tenant_cache.Add({{"tenant", name}}).Increment(usage.cost.kv_byte_seconds);
+}
+
+void Metrics::count_spans_exported(int spans) { state_->spans_exported.Increment(spans); }
+
+void Metrics::count_spans_dropped(std::string_view reason, int spans) {
+  state_->spans_dropped.Add({{"reason", std::string(reason)}}).Increment(spans);
 }
 
 void Metrics::count_device_error(std::string_view kind) {

@@ -62,6 +62,10 @@ class Metrics final {
   // What a generation took, by the tenant of its key: names come from the operator's key file
   // alone; "default" stands for keys of no tenant and for no keys.
   void count_tenant(const std::string& tenant, const Usage& usage);
+  // Spans of requests that a collector has taken, and that none has: "queue_full",
+  // "export_failed", "rejected" (by the collector).
+  void count_spans_exported(int spans);
+  void count_spans_dropped(std::string_view reason, int spans);
   void count_device_error(std::string_view kind);  // "fatal": the engine cannot go on
 
   // "first_token", "inter_token", "request" and "queue", in seconds; empty while loading.

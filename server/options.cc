@@ -22,6 +22,8 @@ struct RawOptions {
   std::string tls_cert;
   std::string tls_key;
   std::string tls_client_ca;
+  std::string otlp_ca_file;
+  std::vector<std::string> otlp_headers;
   std::string device = "auto";
   std::string load_format = "auto";
   std::string dtype = "auto";
@@ -114,6 +116,22 @@ void add_door_options(CLI::App& app, RawOptions& raw) {
       ->capture_default_str();
 }
 
+// Where spans go.
+void add_tracing_options(CLI::App& app, RawOptions& raw) {
+  app.add_option(
+      "--otlp-endpoint", raw.serve.spans.endpoint,
+      "Collector of a span a request, by OTLP over gRPC: host:port or https://host:port");
+  app.add_option("--otlp-ca-file", raw.otlp_ca_file,
+                 "PEM file of who may have signed an https collector's certificate");
+  app.add_option("--otlp-header", raw.otlp_headers,
+                 "name=value sent with every export; may be given more than once")
+      ->delimiter(',');
+  app.add_option("--otlp-sample-ratio", raw.serve.trace_sample_ratio,
+                 "Share of requests without a traceparent that are traced; others follow theirs")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
+}
+
 void add_engine_options(CLI::App& app, RawOptions& raw) {
   EngineOptions& engine = raw.serve.engine;
   const CLI::Range count(0, 1 << 30);
@@ -171,6 +189,7 @@ void add_engine_options(CLI::App& app, RawOptions& raw) {
 void add_serve_options(CLI::App& app, RawOptions& raw) {
   add_door_options(app, raw);
   add_access_options(app, raw);
+  add_tracing_options(app, raw);
   add_engine_options(app, raw);
   for (CLI::Option* option : app.get_options()) {
     if (option->get_lnames().empty() || option->get_lnames().front() == "help") continue;
@@ -305,6 +324,24 @@ HealthOptions finish_health(const RawProbes& raw) {
   return health;
 }
 
+Status finish_tracing(const RawOptions& raw, ServeOptions& serve) {
+  serve.spans.ca_file = raw.otlp_ca_file;
+  for (const std::string& header : raw.otlp_headers) {
+    LATENTD_ASSIGN_OR_RETURN(auto parsed, parse_span_header(header));
+    serve.spans.headers.push_back(std::move(parsed));
+  }
+  if (serve.spans.endpoint.empty()) {
+    if (raw.otlp_ca_file.empty() && raw.otlp_headers.empty()) return ok_status();
+    return invalid_argument("otlp-endpoint",
+                            "--otlp-ca-file and --otlp-header need --otlp-endpoint");
+  }
+  LATENTD_ASSIGN_OR_RETURN(const SpanEndpoint endpoint, parse_span_endpoint(serve.spans.endpoint));
+  if (!raw.otlp_ca_file.empty() && !endpoint.tls) {
+    return invalid_argument("otlp-ca-file", "--otlp-ca-file needs an https:// --otlp-endpoint");
+  }
+  return ok_status();
+}
+
 Result<ServeOptions> finish(RawOptions raw) {
   if (raw.model.empty()) return invalid_argument("model", "--model DIR is required");
   ServeOptions serve = std::move(raw.serve);
@@ -317,6 +354,7 @@ Result<ServeOptions> finish(RawOptions raw) {
   if (!raw.tls_client_ca.empty() && !serve.tls.enabled()) {
     return invalid_argument("tls-client-ca", "--tls-client-ca needs --tls-cert");
   }
+  LATENTD_RETURN_IF_ERROR(finish_tracing(raw, serve));
   serve.engine.device = device_of(raw.device);
   serve.engine.load_format = raw.load_format == "random" ? LoadFormat::kRandom : LoadFormat::kAuto;
   serve.engine.dtype = dtype_of(raw.dtype);
@@ -435,6 +473,10 @@ std::vector<std::pair<std::string, std::string>> describe(const ServeOptions& op
       {"cors-origin", list(options.cors_origins)},
       {"metrics-port", port(options.metrics_port)},
       {"admin-port", port(options.admin_port)},
+      {"otlp-endpoint", options.spans.endpoint},
+      {"otlp-ca-file", options.spans.ca_file.string()},
+      {"otlp-headers", std::to_string(options.spans.headers.size())},
+      {"otlp-sample-ratio", fmt::format("{:g}", options.trace_sample_ratio)},
       {"device", device_name(engine.device)},
       {"cpu-threads", std::to_string(engine.cpu_threads)},
       {"dtype", dtype(engine.dtype)},

@@ -21,6 +21,7 @@
 #include "server/health_probe.h"
 #include "server/inspect.h"
 #include "server/tls_files.h"
+#include "server/tracing/span_exporter.h"
 
 namespace latentd {
 
@@ -47,6 +48,9 @@ struct ServeOptions {
   Duration drain_timeout = std::chrono::seconds(60);
   Duration drain_propagation = std::chrono::seconds(2);
   Duration stall_timeout = std::chrono::seconds(30);  // of readers that take nothing
+
+  SpanExportOptions spans;          // no endpoint: spans go nowhere
+  double trace_sample_ratio = 1.0;  // of requests that come without a traceparent
 
   std::string log_level = "info";
   LogFormat log_format = LogFormat::kText;

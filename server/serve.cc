@@ -16,6 +16,7 @@
 #include "server/http/http_server.h"
 #include "server/http/tls_context.h"
 #include "server/log.h"
+#include "server/tracing/span_exporter.h"
 #include "server/version.h"
 
 namespace latentd {
@@ -24,6 +25,7 @@ namespace {
 constexpr Duration kPoll = std::chrono::milliseconds(50);
 constexpr Duration kReloadPoll = std::chrono::milliseconds(250);
 constexpr Duration kLastWords = std::chrono::seconds(2);  // for answers to reach their sockets
+constexpr Duration kLastSpans = std::chrono::seconds(3);  // for spans to reach their collector
 
 void raise_file_limit() {
   rlimit limit{};
@@ -140,7 +142,8 @@ class Server final {
       : options_(options),
         frontend_({.api_keys = options.api_keys,
                    .max_queue = options.max_queue,
-                   .stall_limit = options.stall_timeout}) {}
+                   .stall_limit = options.stall_timeout,
+                   .trace_sample_ratio = options.trace_sample_ratio}) {}
 
   int run() {
     if (Status status = read_files(); !status.ok()) return give_up(status);
@@ -159,6 +162,10 @@ class Server final {
   Status read_files() {
     if (!options_.api_key_file.empty()) {
       LATENTD_RETURN_IF_ERROR(frontend_.keys().use_file(options_.api_key_file));
+    }
+    if (!options_.spans.endpoint.empty()) {
+      LATENTD_ASSIGN_OR_RETURN(spans_, SpanExporter::start(options_.spans, frontend_.metrics()));
+      frontend_.set_span_exporter(spans_.get());
     }
     if (!options_.tls.enabled()) return ok_status();
     LATENTD_ASSIGN_OR_RETURN(tls_, TlsContext::load(options_.tls));
@@ -295,6 +302,7 @@ class Server final {
     closing.get();
     http_->stop();
     if (metrics_http_) metrics_http_->stop();
+    if (spans_) spans_->close(kLastSpans);
   }
 
   static int give_up(const Status& status) {
@@ -305,6 +313,7 @@ class Server final {
   const ServeOptions& options_;
   const Signals signals_;  // before any thread: they inherit its mask
   Frontend frontend_;
+  std::unique_ptr<SpanExporter> spans_;  // null: nobody collects them
   std::unique_ptr<Engine> engine_;
   std::unique_ptr<TlsContext> tls_;  // null: not encrypted
   std::unique_ptr<GrpcServer> grpc_;

@@ -17,14 +17,30 @@ bool is_hex(std::string_view text) {
 
 bool is_zero(std::string_view text) { return text.find_first_not_of('0') == text.npos; }
 
-std::string new_span_id() {
+std::uint64_t random_bits() {
   thread_local std::mt19937_64 random{std::random_device{}()};
-  std::uint64_t id = 0;
-  while (id == 0) id = random();
-  return fmt::format("{:016x}", id);
+  std::uint64_t bits = 0;
+  while (bits == 0) bits = random();
+  return bits;
 }
 
 }  // namespace
+
+std::string new_span_id() { return fmt::format("{:016x}", random_bits()); }
+
+bool TraceContext::sampled() const {
+  constexpr std::string_view kOdd = "13579bdf";
+  return !flags.empty() && kOdd.find(flags.back()) != kOdd.npos;
+}
+
+TraceContext start_trace(double sample_ratio) {
+  TraceContext trace;
+  trace.trace_id = fmt::format("{:016x}{:016x}", random_bits(), random_bits());
+  trace.span_id = new_span_id();
+  const double draw = static_cast<double>(random_bits() >> 11) * 0x1p-53;  // in [0, 1)
+  trace.flags = draw < sample_ratio ? "01" : "00";
+  return trace;
+}
 
 std::optional<TraceContext> parse_traceparent(std::string_view value) {
   if (value.size() < kLength) return std::nullopt;

@@ -16,7 +16,7 @@ _latentd() {
     --config) mapfile -t COMPREPLY < <(compgen -f -- "$word"); return ;;
   esac
   case ${COMP_WORDS[1]:-} in
-    serve) options='-h --help --model --config --host --http-port --grpc-port --served-model-name --generation-config --default-max-tokens --max-queue --drain-timeout --drain-propagation --stall-timeout --log-level --log-format --api-key --api-key-file --tls-cert --tls-key --tls-client-ca --cors-origin --metrics-port --admin-port --device --cpu-threads --dtype --kv-cache-dtype --kv-cache-tokens --gpu-memory-utilization --load-format --page-tokens --block-size --max-model-len --max-num-seqs --max-num-batched-tokens --batch-invariant --no-batch-invariant{false} --no-prefix-cache --overcommit' ;;
+    serve) options='-h --help --model --config --host --http-port --grpc-port --served-model-name --generation-config --default-max-tokens --max-queue --drain-timeout --drain-propagation --stall-timeout --log-level --log-format --api-key --api-key-file --tls-cert --tls-key --tls-client-ca --cors-origin --metrics-port --admin-port --otlp-endpoint --otlp-ca-file --otlp-header --otlp-sample-ratio --device --cpu-threads --dtype --kv-cache-dtype --kv-cache-tokens --gpu-memory-utilization --load-format --page-tokens --block-size --max-model-len --max-num-seqs --max-num-batched-tokens --batch-invariant --no-batch-invariant{false} --no-prefix-cache --overcommit' ;;
     inspect) options='-h --help --memory --kv-cache-dtype --json' ;;
     health) options='-h --help --host --http-port --grpc-port --metrics-port --grpc --live --timeout' ;;
     new-key) options='-h --help --tenant --requests-per-minute --tokens-per-minute --max-concurrent --priority' ;;

@@ -39,6 +39,8 @@ class V1Dialect final {
     }
   }
 
+  std::string_view operation() const { return chats_ ? "chat" : "text_completion"; }
+
   std::vector<Response> render(const GenerationUpdate& update) {
     std::vector<Response> out = std::exchange(openings_, {});
     for (const ChoiceDelta& delta : update.choices) {

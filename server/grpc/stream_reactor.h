@@ -7,6 +7,7 @@
 //   static constexpr std::string_view kMethod;          for the access log
 //   Result<GenerationRequest> read(const Message&, const ServingModel&);
 //   void begin(const PreparedGeneration&, const ServingModel&, const std::string& request_id);
+//   std::string_view operation() const;                 "chat" or "text_completion", for traces
 //   std::vector<Response> render(GenerationUpdate&);    what an update becomes; never called after
 //                                                       the one that is done
 //
@@ -228,15 +229,18 @@ class StreamReactor final : public grpc::ServerWriteReactor<typename Dialect::Re
     }
     add_error_metadata(context_, status, caller_);
     if (launched_) add_cost_metadata(context_, usage_);
-    log_access({"grpc", Dialect::kMethod, "", request_id_,
-                std::string(status_code_name(status.code())), arrival_,
-                status.code() == StatusCode::kOk ? &usage_ : nullptr, caller_,
-                parse_traceparent(metadata_of(context_, "traceparent"))});
-    if (generation_) {
-      frontend_.remember({request_id_, std::string(Dialect::kMethod),
-                          std::string(status_code_name(status.code())), wall_seconds_now(),
-                          to_seconds(steady_now() - arrival_), tenant_of(caller_), usage_});
-    }
+    const auto trace = frontend_.trace_of(metadata_of(context_, "traceparent"));
+    RequestRecord record = {request_id_,
+                            std::string(Dialect::kMethod),
+                            std::string(status_code_name(status.code())),
+                            wall_seconds_now(),
+                            to_seconds(steady_now() - arrival_),
+                            tenant_of(caller_),
+                            usage_};
+    log_access({"grpc", Dialect::kMethod, "", request_id_, record.status, arrival_,
+                status.code() == StatusCode::kOk ? &usage_ : nullptr, caller_, trace});
+    frontend_.export_span(trace, SpanDoor::kGrpc, dialect_.operation(), record);
+    if (generation_) frontend_.remember(std::move(record));
     this->Finish(to_grpc_status(status));
   }
 

@@ -30,6 +30,8 @@ class VllmDialect final {
     }
   }
 
+  static std::string_view operation() { return "text_completion"; }
+
   std::vector<Response> render(const GenerationUpdate& update) {
     std::vector<Response> out;
     for (const ChoiceDelta& delta : update.choices) {

@@ -141,13 +141,15 @@ class Connection final {
     style_.version = head.version() < 11 ? 10 : 11;
     style_.head = head.method() == http::verb::head;
     style_.request_id = request_id_or_new(std::string_view(head["X-Request-Id"]));
-    style_.trace = parse_traceparent(std::string_view(head["traceparent"]));
     // A body that is not read ends the connection.
     style_.keep_alive = head.keep_alive() && !door_.last_answers();
     style_.cors_origin = door_.allowed_origin(std::string_view(head["Origin"]));
     target_ = std::string(head.target());
     method_ = std::string(head.method_string());
     match_ = door_.match(target_);
+    const std::string_view traceparent(head["traceparent"]);
+    style_.trace = makes_text(match_.route) ? door_.frontend.trace_of(traceparent)
+                                            : parse_traceparent(traceparent);
   }
 
   bool has_body() const { return parser_->chunked() || parser_->content_length().value_or(0) > 0; }
@@ -231,7 +233,11 @@ class Connection final {
         co_await run_exchange(stream_, door_, match_.route, *std::move(slot),
                               std::move(parser_->get().body()), style_, arrival_);
     log(outcome.status, outcome.status == 200 ? &outcome.usage : nullptr);
-    if (makes_text(match_.route)) remember(outcome);
+    if (makes_text(match_.route)) {
+      RequestRecord record = record_of(outcome.status, outcome.usage);
+      export_span(record);
+      door_.frontend.remember(std::move(record));
+    }
     co_return outcome.open&& keep_ahead(outcome.ahead);
   }
 
@@ -259,6 +265,7 @@ class Connection final {
   // unread bytes would reset the connection under it.
   asio::awaitable<void> refuse(HttpReply reply) {
     log(reply.status, nullptr);
+    if (makes_text(match_.route)) export_span(record_of(reply.status, {}));
     const bool written = co_await write_reply(stream_, door_, std::move(reply), style_);
     if (!written || style_.keep_alive) co_return;
     stream_.shutdown_send();
@@ -271,11 +278,20 @@ class Connection final {
     }
   }
 
-  void remember(const Outcome& outcome) {
-    door_.frontend.remember({style_.request_id, std::string(path_of(target_).substr(0, 256)),
-                             std::to_string(outcome.status), wall_seconds_now(),
-                             to_seconds(steady_now() - arrival_), tenant_of(caller_),
-                             outcome.usage});
+  RequestRecord record_of(int status, const Usage& usage) const {
+    return {style_.request_id,
+            std::string(path_of(target_).substr(0, 256)),
+            std::to_string(status),
+            wall_seconds_now(),
+            to_seconds(steady_now() - arrival_),
+            tenant_of(caller_),
+            usage};
+  }
+
+  void export_span(const RequestRecord& record) const {
+    const bool completes = match_.route == Route::kCompletions;
+    door_.frontend.export_span(style_.trace, SpanDoor::kHttp,
+                               completes ? "text_completion" : "chat", record);
   }
 
   void log(int status, const Usage* usage) {

@@ -201,12 +201,14 @@ TEST_F(GenerationTest, ChoicesEndOnTheirOwn) {
   send_text("x", 1);
   finish(FinishReason::kStop, 1, testing::kEos);
   EXPECT_FALSE(updates_.back().done);
+  EXPECT_TRUE(updates_.back().usage.finishes.empty());
   send_text("y", 0);
   finish(FinishReason::kLength, 0);
   EXPECT_TRUE(updates_.back().done);
   EXPECT_EQ(text(0), "y");
   EXPECT_EQ(text(1), "x");
   EXPECT_EQ(updates_.back().usage.prompt_tokens, 1);
+  EXPECT_THAT(updates_.back().usage.finishes, ElementsAre(FinishKind::kLength, FinishKind::kStop));
 }
 
 TEST_F(GenerationTest, OneFailedChoiceFailsAllAndCancelsTheOthers) {
@@ -216,6 +218,7 @@ TEST_F(GenerationTest, OneFailedChoiceFailsAllAndCancelsTheOthers) {
   finish(FinishReason::kError, 1, -1, Status(StatusCode::kInternal, "logits were not finite"));
   ASSERT_TRUE(updates_.back().done);
   EXPECT_EQ(updates_.back().error.code(), StatusCode::kInternal);
+  EXPECT_TRUE(updates_.back().usage.finishes.empty());
   EXPECT_THAT(cancels_,
               ElementsAre(request_id(GenerationId(3), 0), request_id(GenerationId(3), 2)));
 }

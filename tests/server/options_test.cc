@@ -171,6 +171,35 @@ TEST(Options, NeverMapToWhatKubernetesInjects) {
   }
 }
 
+TEST(Options, SayWhereSpansGo) {
+  const ServeOptions options =
+      parse_serve({"--otlp-endpoint", "https://collector:4317", "--otlp-ca-file", "ca.pem",
+                   "--otlp-header", "A=b,C=d=e", "--otlp-sample-ratio", "0.25"});
+  EXPECT_EQ(options.spans.endpoint, "https://collector:4317");
+  EXPECT_EQ(options.spans.ca_file, "ca.pem");
+  EXPECT_THAT(options.spans.headers, ElementsAre(std::pair("a", "b"), std::pair("c", "d=e")));
+  EXPECT_EQ(options.trace_sample_ratio, 0.25);
+  // Headers hold tokens: their number is told, nothing more.
+  for (const auto& [name, value] : describe(options)) {
+    EXPECT_TRUE(name != "otlp-headers" || value == "2") << value;
+    EXPECT_THAT(value, ::testing::Not(HasSubstr("d=e"))) << name;
+  }
+  EXPECT_TRUE(parse_serve({}).spans.endpoint.empty());
+}
+
+TEST(Options, RejectSpansThatCannotBeSent) {
+  const auto fault = [](std::vector<const char*> flags) {
+    flags.insert(flags.begin(), {"serve", "--model", "m"});
+    return parse(flags).status();
+  };
+  EXPECT_EQ(fault({"--otlp-endpoint", "collector"}).field(), "otlp-endpoint");
+  EXPECT_EQ(fault({"--otlp-header", "a=b"}).field(), "otlp-endpoint");
+  EXPECT_EQ(fault({"--otlp-endpoint", "c:1", "--otlp-header", "a"}).field(), "otlp-header");
+  EXPECT_EQ(fault({"--otlp-endpoint", "c:1", "--otlp-ca-file", "f"}).field(), "otlp-ca-file");
+  EXPECT_THAT(fault({"--otlp-endpoint", "c:1", "--otlp-sample-ratio", "1.5"}).message(),
+              HasSubstr("--otlp-sample-ratio"));
+}
+
 TEST(Options, RejectWhatIsWrongAndSayWhat) {
   EXPECT_THAT(parse({"serve"}).status().message(), HasSubstr("--model"));
   EXPECT_THAT(parse({"serve", "--model", "m", "--dtype", "fp8"}).status().message(),

@@ -44,5 +44,31 @@ TEST(TraceContext, IgnoresWhatIsNoTrace) {
   }
 }
 
+TEST(TraceContext, IsSampledByTheLowestBit) {
+  for (const char* flags : {"01", "03", "ff", "0b"}) {
+    EXPECT_TRUE(parse_traceparent(kGood.substr(0, 53) + flags)->sampled()) << flags;
+  }
+  for (const char* flags : {"00", "02", "f0", "0c"}) {
+    EXPECT_FALSE(parse_traceparent(kGood.substr(0, 53) + flags)->sampled()) << flags;
+  }
+}
+
+TEST(TraceContext, BeginsWhereNobodyHasBegunOne) {
+  const TraceContext first = start_trace(1.0);
+  const TraceContext second = start_trace(0.0);
+  EXPECT_TRUE(first.sampled());
+  EXPECT_FALSE(second.sampled());
+  EXPECT_TRUE(first.parent_id.empty());
+  EXPECT_NE(first.trace_id, second.trace_id);
+  // What it answers is what it would take.
+  EXPECT_EQ(parse_traceparent(first.response())->trace_id, first.trace_id);
+}
+
+TEST(TraceContext, SamplesTheShareThatIsAskedFor) {
+  int sampled = 0;
+  for (int i = 0; i < 20'000; ++i) sampled += start_trace(0.25).sampled() ? 1 : 0;
+  EXPECT_NEAR(sampled, 5'000, 500);  // eight standard deviations
+}
+
 }  // namespace
 }  // namespace latentd
