@@ -17,14 +17,14 @@ from conftest import ROOT, complete, eventually
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
 KEY = "sesame-open"
-PROMPT = "Once upon a time there was a little girl. " * 12
+PROMPT = "Once upon a time there was a little girl. " * 40
+TOKENS = 16384  # of the cache
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     chromium = shutil.which("chromium")
-    if not chromium:
-        pytest.skip("no chromium: apt-get install chromium")
+    assert chromium, "no chromium: tools/install-packages tools/packages-browser.txt"
     with sync_playwright() as playwright:
         # A container has no user namespaces for Chromium's sandbox; it sees nothing but our own page.
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-dev-shm-usage"])
@@ -34,7 +34,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def server(start_server: Callable[..., str]) -> str:
-    return start_server("--api-key", KEY)
+    return start_server("--api-key", KEY, "--kv-cache-tokens", str(TOKENS))
 
 
 @pytest.fixture(scope="module")
@@ -44,9 +44,14 @@ def load(server: str) -> Iterator[None]:
 
     def run(number: int) -> None:
         while not stop.is_set():
-            complete(server, 120, PROMPT + str(number), KEY)
+            try:
+                complete(server, 120, PROMPT + str(number), KEY)
+            except OSError:  # a slow machine is no reason to stop
+                stop.wait(0.2)
 
-    threads = [threading.Thread(target=run, args=(number,)) for number in range(3)]
+    # A picture wants a busy map; the tests need no more than three.
+    clients = 12 if "CONSOLE_SCREENSHOTS" in os.environ else 3
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(clients)]
     for thread in threads:
         thread.start()
     yield
@@ -120,7 +125,7 @@ def test_shows_the_engine_at_work(console: Console, load: None):
     # Prompts are shared while they run, and their pages stay cached: all four states make up the pool.
     wait_until_positive(page, "count-shared")
     counts = page.evaluate("['free', 'private', 'shared', 'cached'].map(n => Number(document.getElementById('count-' + n).textContent.replace(',', '')))")
-    assert sum(counts) == 65536 / 64
+    assert sum(counts) == TOKENS / 64
     # The map has been drawn in more than one colour.
     colours = page.evaluate(
         """() => {
