@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import ssl
 import subprocess
 import threading
@@ -42,15 +41,22 @@ def variables(latentd: str) -> set[str]:
     return found
 
 
+def folder_from(script: str) -> Path:
+    """What tests/deploy/get-* prints: a folder of programs."""
+    result = subprocess.run([ROOT / "tests/deploy" / script], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, f"{script}: {result.stderr[-500:]}"
+    return Path(result.stdout.strip())
+
+
 @pytest.fixture(scope="session")
 def prometheus_tools() -> Path:
     """The folder of `prometheus` and `promtool`."""
-    if installed := shutil.which("promtool"):
-        return Path(installed).parent
-    result = subprocess.run([ROOT / "tests/deploy/get-prometheus"], capture_output=True, text=True, check=False)
-    if result.returncode != 0:
-        pytest.skip("promtool is not to be had here: " + result.stderr[-200:])
-    return Path(result.stdout.strip())
+    return folder_from("get-prometheus")
+
+
+@pytest.fixture(scope="session")
+def kubectl() -> Path:
+    return folder_from("get-kubectl") / "kubectl"
 
 
 def serve(binary: str, *flags: str) -> tuple[subprocess.Popen[str], str]:

@@ -9,31 +9,55 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import subprocess
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from conftest import ROOT
+
 SECCOMP = Path("/usr/share/containers/seccomp.json")
 STORAGE = {"STORAGE_DRIVER": "vfs", "BUILDAH_ISOLATION": "chroot"}
 
 
-def why_not(state: Path, image: str) -> str:
-    """Why containers cannot be run here; empty when they can."""
-    for tool in ("buildah", "runc"):
-        if not shutil.which(tool):
-            return f"no {tool}: apt-get install --no-install-recommends buildah runc"
+def missing_right() -> str:
+    """Which right to run containers this machine does not give; empty when it gives all."""
     if os.geteuid() != 0:
-        return "not root: runc sets up namespaces and cgroups"
-    if not SECCOMP.exists():
-        return f"no {SECCOMP}, which comes with buildah"
-    if not (state / "storage.conf").exists():
-        return f"no images in {state}: run deploy/docker/build-with-buildah"
-    if subprocess.run(["buildah", "inspect", "--type", "image", image], env=_env(state), capture_output=True, check=False).returncode:
-        return f"no image {image} in {state}: run deploy/docker/build-with-buildah"
+        return "not root"
+    if not Path("/proc/sys/kernel/seccomp/actions_avail").exists():
+        return "the kernel has no seccomp filters"
+    for kind in ("mount", "pid", "ipc", "uts"):
+        if subprocess.run(["unshare", f"--{kind}", "--fork", "true"], capture_output=True, check=False).returncode:
+            return f"no new {kind} namespace"
+    mount = ["unshare", "--mount", "mount", "-t", "tmpfs", "none", "/mnt"]
+    if (result := subprocess.run(mount, capture_output=True, text=True, check=False)).returncode:
+        return "no mounts: " + result.stderr.strip()
+    groups = Path("/sys/fs/cgroup")
+    memory = groups if (groups / "cgroup.controllers").exists() else groups / "memory"
+    try:
+        group = memory / f"latentd-test-{uuid.uuid4().hex[:12]}"
+        group.mkdir()
+        group.rmdir()
+    except OSError as error:
+        return f"no control groups: {error}"
     return ""
+
+
+def has_image(state: Path, image: str) -> bool:
+    if not (state / "storage.conf").exists():
+        return False
+    command = ["buildah", "inspect", "--type", "image", image]
+    return subprocess.run(command, env=_env(state), capture_output=True, check=False).returncode == 0
+
+
+def build(state: Path, kind: str) -> None:
+    """Builds latentd:KIND from the sources as they are; objects that were compiled before are taken from ccache."""
+    cache = subprocess.run(["ccache", "--get-config", "cache_dir"], check=True, capture_output=True, text=True).stdout.strip()
+    env = {**os.environ, "STATE": str(state), "KIND": kind, **({"CCACHE": cache} if Path(cache).is_dir() else {})}
+    command = ["deploy/docker/build-with-buildah"]
+    result = subprocess.run(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    assert result.returncode == 0, "\n".join(result.stdout.splitlines()[-60:])
 
 
 def _env(state: Path) -> dict[str, str]:
@@ -115,6 +139,10 @@ def specification(root: Path, config: dict[str, Any], arguments: list[str], env:
     }
 
 
+# Hides shells and all other programs of the base.
+NO_PROGRAMS = {"destination": "/usr/bin", "type": "tmpfs", "source": "tmpfs", "options": ["ro", "nosuid", "nodev", "noexec", "size=4k"]}
+
+
 class Container:
     """A container that was started; its program's output is `process.stdout`."""
 
@@ -134,9 +162,23 @@ class Container:
         command = ["runc", "exec", "--process", self.bundle / "exec.json", self.name]
         return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
+    def pid(self) -> int:
+        """Of its program, as this machine counts."""
+        state = subprocess.run(["runc", "state", self.name], check=True, capture_output=True, text=True).stdout
+        return json.loads(state)["pid"]
+
     def signal(self, name: str) -> None:
         subprocess.run(["runc", "kill", self.name, name], check=True)
 
     def remove(self) -> None:
         subprocess.run(["runc", "delete", "--force", self.name], capture_output=True, check=False)
         self.process.wait(20)
+
+
+def size_of(root: Path) -> int:
+    seen: dict[tuple[int, int], int] = {}
+    for folder, _, names in os.walk(root):
+        for name in names:
+            status = os.lstat(os.path.join(folder, name))
+            seen[status.st_dev, status.st_ino] = status.st_size
+    return sum(seen.values())

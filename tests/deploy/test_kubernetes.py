@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +13,7 @@ import kubernetes_validate
 import pytest
 import yaml
 from conftest import DEPLOY, ROOT
-from kustomize import Resource, render, render_here
+from kustomize import Resource, render
 
 OVERLAYS = sorted(path.name for path in (DEPLOY / "kubernetes/overlays").iterdir())
 # The versions between which we promise to work: `sleep` in preStop came with the first.
@@ -23,8 +22,8 @@ CUSTOM = ("monitoring.coreos.com", "keda.sh", "inference.networking.k8s.io", "ga
 
 
 @pytest.fixture(params=OVERLAYS)
-def resources(request: pytest.FixtureRequest) -> list[Resource]:
-    return render(DEPLOY / "kubernetes/overlays" / request.param)
+def resources(request: pytest.FixtureRequest, kubectl: Path) -> list[Resource]:
+    return render(kubectl, DEPLOY / "kubernetes/overlays" / request.param)
 
 
 def one(resources: list[Resource], kind: str, name: str = "latentd") -> Resource:
@@ -61,15 +60,7 @@ def test_resources_are_valid(resources: list[Resource], version: str):
     assert len({(r["kind"], r["metadata"]["name"]) for r in resources}) == len(resources)
 
 
-def test_checkov_finds_nothing():
-    """Where it was installed by deploy/run-checkov: it is too heavy to be one of the tests' own packages."""
-    if not (ROOT / ".cache/checkov/bin/checkov").exists() or not shutil.which("kubectl"):
-        pytest.skip("no checkov: run deploy/run-checkov, which needs kubectl")
-    result = subprocess.run([DEPLOY / "run-checkov"], capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stdout
-
-
-def with_components(tmp_path: Path, overlay: str, *names: str) -> list[Resource]:
+def with_components(kubectl: Path, tmp_path: Path, overlay: str, *names: str) -> list[Resource]:
     """An overlay with components added, as an operator adds them."""
     folder = tmp_path / "own"
     folder.mkdir()
@@ -77,23 +68,23 @@ def with_components(tmp_path: Path, overlay: str, *names: str) -> list[Resource]
     components = ", ".join(f"../kubernetes/components/{name}" for name in names)
     lines = [f"resources: [../kubernetes/overlays/{overlay}]", f"components: [{components}]"]
     (folder / "kustomization.yaml").write_text("\n".join(lines))
-    resources = render_here(folder)
+    resources = render(kubectl, folder)
     for resource in resources:
         if not resource["apiVersion"].startswith(CUSTOM):
             kubernetes_validate.validate(resource, "1.37", strict=True)
     return resources
 
 
-def test_a_model_can_be_an_image(tmp_path: Path):
-    resources = with_components(tmp_path, "cpu", "model-image")
+def test_a_model_can_be_an_image(kubectl: Path, tmp_path: Path):
+    resources = with_components(kubectl, tmp_path, "cpu", "model-image")
     assert pod(resources)["volumes"] == [
         {"name": "model", "image": {"reference": "latentd-model:latest", "pullPolicy": "IfNotPresent"}}
     ]
     assert not [r for r in resources if r["kind"] == "PersistentVolumeClaim"]
 
 
-def test_certificates_and_keys_come_from_secrets(tmp_path: Path, variables: set[str]):
-    resources = with_components(tmp_path, "single-gpu", "tls", "key-file")
+def test_certificates_and_keys_come_from_secrets(kubectl: Path, tmp_path: Path, variables: set[str]):
+    resources = with_components(kubectl, tmp_path, "single-gpu", "tls", "key-file")
     settings, spec = environment(resources), pod(resources)
     assert set(settings) <= variables
     mounts = {mount["name"]: mount for mount in spec["containers"][0]["volumeMounts"]}
@@ -105,6 +96,17 @@ def test_certificates_and_keys_come_from_secrets(tmp_path: Path, variables: set[
     assert settings["LATENTD_TLS_CERT"] == mounts["tls"]["mountPath"] + "/tls.crt"
     assert settings["LATENTD_TLS_KEY"] == mounts["tls"]["mountPath"] + "/tls.key"
     assert settings["LATENTD_API_KEY_FILE"] == mounts["keys"]["mountPath"] + "/" + secrets["keys"]["items"][0]["path"]
+
+
+def test_spans_go_to_a_collector_and_nothing_else_goes_out(kubectl: Path, tmp_path: Path, variables: set[str]):
+    resources = with_components(kubectl, tmp_path, "single-gpu", "tracing")
+    settings = environment(resources)
+    assert set(settings) <= variables
+    service, port = str(settings["LATENTD_OTLP_ENDPOINT"]).split(":")
+    collector, names = one(resources, "NetworkPolicy")["spec"]["egress"]
+    assert collector["to"] == [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": service.split(".")[1]}}}]
+    assert [rule["port"] for rule in collector["ports"]] == [int(port)]
+    assert {rule["port"] for rule in names["ports"]} == {53}
 
 
 def test_settings_are_options_of_the_binary(resources: list[Resource], variables: set[str], latentd: str):
