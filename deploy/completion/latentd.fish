@@ -24,7 +24,7 @@ complete -c latentd -n '__fish_seen_subcommand_from serve' -l tls-client-ca -r -
 complete -c latentd -n '__fish_seen_subcommand_from serve' -l cors-origin -r -d 'Origin whose pages browsers may let in, or *; may be given more than once'
 complete -c latentd -n '__fish_seen_subcommand_from serve' -l metrics-port -r -d 'HTTP port of their own for metrics and health, without keys or TLS'
 complete -c latentd -n '__fish_seen_subcommand_from serve' -l admin-port -r -d 'gRPC port for channelz, reflection and health, without keys or TLS'
-complete -c latentd -n '__fish_seen_subcommand_from serve' -l otlp-endpoint -r -d 'Collector that is sent a span a request by OTLP/gRPC: host:port, or https://...'
+complete -c latentd -n '__fish_seen_subcommand_from serve' -l otlp-endpoint -r -d 'Collector of a span a request, by OTLP over gRPC: host:port or https://host:port'
 complete -c latentd -n '__fish_seen_subcommand_from serve' -l otlp-ca-file -r -d 'PEM file of who may have signed an https collector\'s certificate'
 complete -c latentd -n '__fish_seen_subcommand_from serve' -l otlp-header -r -d 'name=value sent with every export; may be given more than once'
 complete -c latentd -n '__fish_seen_subcommand_from serve' -l otlp-sample-ratio -r -d 'Share of requests without a traceparent that are traced; others follow theirs'
