@@ -32,7 +32,7 @@ struct Cancel {
   RequestId id;
   FinishReason reason;
 };
-using Message = std::variant<std::unique_ptr<Request>, Cancel>;
+using Message = std::variant<std::unique_ptr<Request>, Cancel, PrefixSink>;
 
 SchedulerOptions scheduler_options(const EngineOptions& options, const MemoryPlan& plan) {
   SchedulerOptions scheduler;
@@ -46,7 +46,8 @@ SchedulerOptions scheduler_options(const EngineOptions& options, const MemoryPla
   return scheduler;
 }
 
-EngineInfo engine_info(const ModelConfig& config, const LoadedModel& model) {
+EngineInfo engine_info(const ModelConfig& config, const LoadedModel& model,
+                       const EngineOptions& options) {
   const MemoryPlan& plan = model.plan;
   const Backend& backend = *model.backend;
   EngineInfo info;
@@ -59,6 +60,7 @@ EngineInfo engine_info(const ModelConfig& config, const LoadedModel& model) {
   info.max_num_batched_tokens = plan.max_num_batched_tokens;
   info.page_tokens = plan.layout.page_tokens();
   info.num_pages = plan.num_pages;
+  info.prefix_cache = options.prefix_cache;
   info.kv_bytes_per_token = plan.layout.bytes_per_token();
   info.mha_kv_bytes_per_token = mha_bytes_per_token(config, info.kv_cache_dtype);
   info.weight_bytes = model.weight_bytes;
@@ -92,7 +94,9 @@ struct Engine::State {
   std::vector<Event> events;
   std::vector<Message> messages;
   double step_seconds = 0.0;
-  PageMap next_page_map;  // its memory goes back and forth with page_map's
+  PageMap next_page_map;      // its memory goes back and forth with page_map's
+  PrefixSink prefix_sink;     // empty: nobody watches
+  PrefixChanges prefix_news;  // of this step
 
   std::thread thread;
 
@@ -111,6 +115,7 @@ struct Engine::State {
   void run();
   void receive();
   void accept(Message& message, TimePoint now);
+  void watch_prefixes(PrefixSink watcher);
   void publish(TimePoint now);
   void draw_page_map(TimePoint now);
   void fail(const Status& status);
@@ -153,6 +158,10 @@ void Engine::State::accept(Message& message, TimePoint now) {
     scheduler.cancel(cancel->id, cancel->reason, now);
     return;
   }
+  if (PrefixSink* watcher = std::get_if<PrefixSink>(&message)) {
+    watch_prefixes(std::move(*watcher));
+    return;
+  }
   std::unique_ptr<Request>& request = std::get<std::unique_ptr<Request>>(message);
   const RequestId id = request->id;
   if (Status status = scheduler.submit(std::move(request), now); !status.ok()) {
@@ -165,7 +174,14 @@ void Engine::State::accept(Message& message, TimePoint now) {
   }
 }
 
+void Engine::State::watch_prefixes(PrefixSink watcher) {
+  prefix_sink = std::move(watcher);
+  prefix_news = {};
+  blocks.record_prefixes(prefix_sink ? &prefix_news : nullptr);
+}
+
 void Engine::State::publish(TimePoint now) {
+  if (!prefix_news.empty()) prefix_sink(std::exchange(prefix_news, {}));
   scheduler.drain_events(events);
   draw_page_map(now);
   SchedulerStats snapshot = scheduler.stats();
@@ -232,7 +248,7 @@ Result<std::unique_ptr<Engine>> Engine::load(const std::filesystem::path& model_
   LATENTD_ASSIGN_OR_RETURN(GenerationDefaults defaults, load_generation_defaults(model_dir));
   LATENTD_ASSIGN_OR_RETURN(LoadedModel model,
                            load_model(model_dir, options, config, std::move(backend)));
-  EngineInfo info = engine_info(config, model);
+  EngineInfo info = engine_info(config, model, options);
   info.load_time = steady_now() - begin;
   auto state = std::make_unique<State>(std::move(config), std::move(defaults), std::move(info),
                                        std::move(model), options, std::move(sink));
@@ -258,6 +274,8 @@ Status Engine::submit(std::unique_ptr<Request> request) {
 void Engine::cancel(RequestId id, FinishReason reason) {
   state_->mailbox.push_always(Cancel{id, reason});
 }
+
+void Engine::watch_prefixes(PrefixSink sink) { state_->mailbox.push_always(std::move(sink)); }
 
 const ModelConfig& Engine::config() const { return state_->config; }
 const GenerationDefaults& Engine::generation_defaults() const { return state_->defaults; }

@@ -72,6 +72,7 @@ struct EngineInfo {
   int max_num_batched_tokens = 0;
   int page_tokens = 0;
   int num_pages = 0;
+  bool prefix_cache = true;
   std::size_t kv_bytes_per_token = 0;      // all layers
   std::size_t mha_kv_bytes_per_token = 0;  // of keys and values of as many heads as queries have
   std::size_t weight_bytes = 0;
@@ -116,6 +117,8 @@ struct PageMap {
 
 // Called on the engine thread, once a step at most, with everything that happened; must not block.
 using EventSink = std::function<void(std::span<Event> events)>;
+// Likewise, with what became of the prefix cache.
+using PrefixSink = std::function<void(PrefixChanges changes)>;
 
 class Engine {
  public:
@@ -148,6 +151,11 @@ class Engine {
   // when this one is a second old, after its next step (idle: within a second); while nobody asks,
   // none is drawn.
   PageMap page_map();
+
+  // Any thread; never blocks. From its next turn on, the engine's thread gives `sink` what the
+  // prefix cache gains and loses, once a step and before the step's events; first of all what it
+  // holds. One sink at a time: another begins anew, an empty one ends it. The sink must not block.
+  void watch_prefixes(PrefixSink sink);
 
   // Any thread. False after a fault that the engine cannot survive; all in flight were then failed
   // with kUnavailable.

@@ -154,6 +154,9 @@ class BlockManager {
   // differ. O(pages), and the vector may grow: for somebody who looks, not for a step.
   void map_pages(std::vector<PageRun>& runs) const;
 
+  // As PrefixTree::record.
+  void record_prefixes(PrefixChanges* changes) { tree_.record(changes); }
+
   // Ends the process when any invariant above is broken. O(pages).
   void check_invariants() const;
 

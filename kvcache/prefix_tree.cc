@@ -72,6 +72,33 @@ void PrefixTree::insert(std::optional<PageId> parent, std::uint64_t salt, std::u
   std::ranges::copy(tokens,
                     tokens_.begin() + static_cast<std::ptrdiff_t>(page.index() * page_tokens_));
   ++size_;
+  if (changes_ != nullptr) changes_->store(salt, hash, parent_hash(page.value()), tokens);
+}
+
+std::optional<std::uint64_t> PrefixTree::parent_hash(std::int32_t index) const {
+  const std::int32_t above = node(index).parent;
+  return above == kNone ? std::nullopt : std::optional(node(above).hash);
+}
+
+void PrefixTree::record(PrefixChanges* changes) {
+  changes_ = changes;
+  if (changes == nullptr) return;
+  *changes = {};
+  changes->whole = true;
+  std::vector<bool> told(nodes_.size(), false);
+  std::vector<std::int32_t> path;  // from a page up to the first ancestor that was told
+  for (std::size_t i = 0; i < nodes_.size(); ++i) {
+    if (!nodes_[i].in_tree) continue;
+    auto index = static_cast<std::int32_t>(i);
+    for (; index != kNone && !told[static_cast<std::size_t>(index)]; index = node(index).parent) {
+      path.push_back(index);
+      told[static_cast<std::size_t>(index)] = true;
+    }
+    for (; !path.empty(); path.pop_back()) {
+      const std::int32_t next = path.back();
+      changes->store(node(next).salt, node(next).hash, parent_hash(next), tokens_of(next));
+    }
+  }
 }
 
 std::optional<PageId> PrefixTree::parent(PageId page) const {
@@ -115,6 +142,7 @@ void PrefixTree::erase(std::int32_t index) {
   while (*link != index) link = &node(*link).next_in_bucket;
   *link = erased.next_in_bucket;
   if (erased.parent != kNone) --node(erased.parent).num_children;
+  if (changes_ != nullptr) changes_->remove(erased.salt, erased.hash);
   erased = Node{};
   --size_;
 }

@@ -10,8 +10,8 @@
 // parent, so that below a node only nodes before it in the list are unreferenced: the head of the
 // list is always a leaf, and evicting heads is leaf-first, least recently used.
 //
-// Contract: bookkeeping only; all calls but check_invariants are O(1) (a comparison of one page's
-// tokens included). Broken REQUIRES end the process. Not thread-safe.
+// Contract: bookkeeping only; all calls but record and check_invariants are O(1) (a comparison of
+// one page's tokens included). Broken REQUIRES end the process. Not thread-safe.
 #pragma once
 
 #include <cstddef>
@@ -21,6 +21,7 @@
 #include <vector>
 
 #include "base/ids.h"
+#include "kvcache/prefix_changes.h"
 
 namespace latentd {
 
@@ -58,6 +59,11 @@ class PrefixTree {
   // REQUIRES: num_unreferenced() > 0.
   PageId evict();
 
+  // From now on `changes` hears of every page that comes and goes; first of all of those that are
+  // here. O(pages), and it allocates, as recording does; nullptr ends it. REQUIRES: it lives as
+  // long.
+  void record(PrefixChanges* changes);
+
   void check_invariants() const;  // O(pages)
 
  private:
@@ -79,6 +85,7 @@ class PrefixTree {
   const Node& node(std::int32_t index) const { return nodes_[static_cast<std::size_t>(index)]; }
   std::int32_t& bucket(std::uint64_t hash) { return buckets_[hash & (buckets_.size() - 1)]; }
   std::span<const TokenId> tokens_of(std::int32_t index) const;
+  std::optional<std::uint64_t> parent_hash(std::int32_t index) const;
   void erase(std::int32_t index);
 
   const std::size_t page_tokens_;
@@ -89,6 +96,7 @@ class PrefixTree {
   std::int32_t newest_ = kNone;
   int size_ = 0;
   int num_unreferenced_ = 0;
+  PrefixChanges* changes_ = nullptr;  // null: nobody asks
 };
 
 }  // namespace latentd

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <mutex>
 #include <thread>
 
 #include "tests/support/golden.h"
@@ -135,6 +136,40 @@ TEST_F(EngineTest, RefusesWhenTheMailboxIsFullButTakesCancels) {
   engine_->cancel(RequestId(1));
 }
 
+TEST_F(EngineTest, TellsAWatcherWhatThePrefixCacheHoldsAndGains) {
+  start();
+  ASSERT_TRUE(engine_->submit(request(1, 1, 40)).ok());  // two full pages
+  inbox_.wait_finished(1);
+
+  std::mutex mutex;
+  PrefixChanges heard;
+  const auto sink = [&](const PrefixChanges& changes) {
+    const std::lock_guard lock(mutex);
+    EXPECT_EQ(changes.whole, heard.empty());
+    heard.whole |= changes.whole;
+    heard.changes.insert(heard.changes.end(), changes.changes.begin(), changes.changes.end());
+    heard.tokens.insert(heard.tokens.end(), changes.tokens.begin(), changes.tokens.end());
+  };
+  engine_->watch_prefixes(sink);
+  ASSERT_TRUE(engine_->submit(request(2, 1, 100)).ok());  // six full pages, two of them known
+  inbox_.wait_finished(2);  // its events come after what they mean for the cache
+  {
+    const std::lock_guard lock(mutex);
+    EXPECT_TRUE(heard.whole);
+    ASSERT_EQ(heard.changes.size(), 6U);
+    ASSERT_EQ(heard.tokens.size(), 6U * 16U);
+    const std::vector<TokenId> prompt = request(2, 1, 100)->prompt;
+    EXPECT_TRUE(std::equal(heard.tokens.begin(), heard.tokens.end(), prompt.begin()));
+    EXPECT_EQ(heard.changes[5].parent, heard.changes[4].hash);
+    heard = {};
+  }
+  engine_->watch_prefixes({});
+  ASSERT_TRUE(engine_->submit(request(3, 1, 120)).ok());
+  inbox_.wait_finished(3);
+  const std::lock_guard lock(mutex);
+  EXPECT_TRUE(heard.empty());
+}
+
 // Fails one row: no token passes its mask.
 class NothingAllowed final : public TokenConstraint {
  public:
@@ -153,7 +188,7 @@ TEST_F(EngineTest, FailsOneBadRequestAndLeavesItsNeighbourAlone) {
   ASSERT_TRUE(engine_->submit(std::move(bad)).ok());
   const Inbox::Thread failed = inbox_.wait_finished(2);
   EXPECT_EQ(failed.reason, FinishReason::kError);
-  EXPECT_EQ(failed.error.code(), StatusCode::kInternal);
+  EXPECT_EQ(failed.error.code(), StatusCode::kFailedPrecondition);
   EXPECT_EQ(inbox_.wait_finished(1).tokens.size(), 40U);
   EXPECT_TRUE(engine_->healthy());
 }

@@ -7,6 +7,7 @@
 #include <array>
 #include <map>
 #include <random>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -117,6 +118,40 @@ class NaiveModel {
   long tick_ = 0;
 };
 
+// Who knows the tree from its changes alone.
+class Follower {
+ public:
+  PrefixChanges changes;
+
+  // The prefixes of the tree, as NaiveModel spells them.
+  std::set<Prefix> prefixes() {
+    if (changes.whole) prefixes_.clear();
+    auto token = changes.tokens.begin();
+    for (const PrefixChange& change : changes.changes) {
+      if (change.kind == PrefixChange::Kind::kRemoved) {
+        const Prefix removed = prefixes_.at(change.hash);
+        prefixes_.erase(change.hash);
+        for (const auto& [hash, prefix] : prefixes_) {
+          EXPECT_FALSE(prefix.starts_with(removed)) << "a parent went before its child";
+        }
+        continue;
+      }
+      Prefix prefix = change.salt == 0 ? "x" : "y";
+      if (change.parent) prefix = prefixes_.at(*change.parent);
+      for (int i = 0; i < kPageTokens; ++i) prefix += *token++ == 0 ? 'a' : 'b';
+      EXPECT_TRUE(prefixes_.emplace(change.hash, prefix).second) << "stored twice";
+    }
+    EXPECT_EQ(token, changes.tokens.end());
+    changes = {};
+    std::set<Prefix> out;
+    for (const auto& [hash, prefix] : prefixes_) out.insert(prefix);
+    return out;
+  }
+
+ private:
+  std::map<std::uint64_t, Prefix> prefixes_;  // by hash
+};
+
 class BlockManagerRandom : public testing::Test {
  protected:
   struct Client {
@@ -211,6 +246,7 @@ class BlockManagerRandom : public testing::Test {
   BlockManager blocks_{kPages, kPageTokens};
   NaiveModel model_;
   std::array<Client, kSequences> clients_;
+  Follower follower_;
 };
 
 TEST_F(BlockManagerRandom, AgreesWithANaiveModelAndLeaksNothing) {
@@ -228,6 +264,25 @@ TEST_F(BlockManagerRandom, AgreesWithANaiveModelAndLeaksNothing) {
   blocks_.check_invariants();
   EXPECT_EQ(blocks_.stats().used, 0);
   EXPECT_EQ(blocks_.stats().promised, 0);
+}
+
+TEST_F(BlockManagerRandom, TellsWhatTheTreeGainsAndLoses) {
+  SCOPED_TRACE("seed 3140000");
+  for (int i = 0; i < kOperations / 10; ++i) {
+    operate();
+    ASSERT_FALSE(HasFatalFailure()) << "operation " << i;
+    if (i % 5000 == 1000) blocks_.record_prefixes(&follower_.changes);  // again and again
+    if (i < 1000 || i % 8 != 0) continue;
+    std::set<Prefix> expected;
+    for (const auto& [prefix, time] : model_.tree) expected.insert(prefix);
+    ASSERT_EQ(follower_.prefixes(), expected) << "operation " << i;
+  }
+  blocks_.record_prefixes(nullptr);
+  for (std::size_t i = 0; i < kSequences; ++i) {
+    if (model_.sequences[i].open) blocks_.release(clients_[i].pages);
+  }
+  for (int i = 0; i < 100; ++i) operate();
+  EXPECT_TRUE(follower_.changes.empty());
 }
 
 }  // namespace

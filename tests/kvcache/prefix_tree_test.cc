@@ -88,6 +88,34 @@ TEST(PrefixTree, KeepsWhatIsUsedAgain) {
   EXPECT_EQ(tree.evict(), PageId(1));
 }
 
+TEST(PrefixTree, TellsParentsFirstWhateverTheirPages) {
+  PrefixTree tree(8, kPageTokens);
+  insert_chain(tree, {{PageId(5), {1, 1}}, {PageId(3), {2, 2}}, {PageId(0), {3, 3}}});
+  insert_chain(tree, {{PageId(5), {1, 1}}, {PageId(1), {4, 4}}});
+  PrefixChanges changes;
+  tree.record(&changes);
+  EXPECT_TRUE(changes.whole);
+  const std::uint64_t one = prefix_hash(0, Page{1, 1});
+  const std::uint64_t two = prefix_hash(one, Page{2, 2});
+  const auto stored = PrefixChange::Kind::kStored;
+  EXPECT_EQ(changes.changes,
+            (std::vector<PrefixChange>{{stored, 0, one, std::nullopt},
+                                       {stored, 0, two, one},
+                                       {stored, 0, prefix_hash(two, Page{3, 3}), two},
+                                       {stored, 0, prefix_hash(one, Page{4, 4}), one}}));
+  EXPECT_EQ(changes.tokens, (std::vector<TokenId>{1, 1, 2, 2, 3, 3, 4, 4}));
+
+  changes = {};
+  tree.add_unreferenced(PageId(0));
+  tree.evict();
+  tree.insert(std::nullopt, 9, prefix_hash(9, Page{1, 1}), Page{1, 1}, PageId(0));
+  EXPECT_EQ(changes.changes,
+            (std::vector<PrefixChange>{
+                {PrefixChange::Kind::kRemoved, 0, prefix_hash(two, Page{3, 3}), {}},
+                {stored, 9, prefix_hash(9, Page{1, 1}), std::nullopt}}));
+  EXPECT_FALSE(changes.whole);
+}
+
 TEST(PrefixTree, HashesPagesOfAnOddLengthToTheirLastToken) {
   EXPECT_NE(prefix_hash(0, Page{1, 2, 3}), prefix_hash(0, Page{1, 2, 4}));
   EXPECT_NE(prefix_hash(0, Page{0}), prefix_hash(0, Page{0, 0}));
