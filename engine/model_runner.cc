@@ -263,7 +263,9 @@ Status ModelRunner::wait(StepResult& result) {
     }
     if (logits.sample < 0) continue;
     const SampleOutcome& outcome = outcomes[static_cast<std::size_t>(logits.sample)];
-    if (outcome.finite == 0) row.status = StatusCode::kInternal;
+    if (outcome.finite == 0) {
+      row.status = logits.nothing_allowed ? StatusCode::kFailedPrecondition : StatusCode::kInternal;
+    }
     row.sampled = row.status == StatusCode::kOk;
     if (row.sampled) State::read_outcome(outcome, result, row.sample);
   }

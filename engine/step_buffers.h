@@ -25,7 +25,8 @@ struct StepLimits {
 struct RowLogits {
   std::int32_t first_target = 0;  // outcomes of prompt tokens
   std::int32_t num_targets = 0;
-  std::int32_t sample = -1;  // outcome of the draw; -1: none
+  std::int32_t sample = -1;      // outcome of the draw; -1: none
+  bool nothing_allowed = false;  // the request's constraints leave no token to draw
 };
 
 struct StepBuffers {

@@ -37,10 +37,11 @@ void StepStager::stage_forward(const BatchPlan& plan, StepBuffers& step) {
 
 void StepStager::stage_sample(StepBuffers& step) {
   const std::span<SampleRow> rows = step.sample_rows.host();
-  for (const RowLogits& logits : step.row_logits) {
+  for (RowLogits& logits : step.row_logits) {
     if (logits.sample < 0) continue;
     SampleRow& row = rows[static_cast<std::size_t>(logits.sample)];
-    stage_draw(*slot_requests_[static_cast<std::size_t>(row.slot)], row, step);
+    logits.nothing_allowed =
+        !stage_draw(*slot_requests_[static_cast<std::size_t>(row.slot)], row, step);
   }
 }
 
@@ -127,8 +128,8 @@ void StepStager::stage_logits(const PlanRow& row, std::int32_t first_token, Step
 }
 
 // What a draw needs to know of its request, at the time of the draw: constraints have seen all
-// earlier tokens.
-void StepStager::stage_draw(const Request& request, SampleRow& row, StepBuffers& step) {
+// earlier tokens. False when they leave nothing to draw.
+bool StepStager::stage_draw(const Request& request, SampleRow& row, StepBuffers& step) {
   const SamplingParams& sampling = request.sampling;
   row.num_top = sampling.num_top_logprobs;
   row.top_k = sampling.top_k;
@@ -143,23 +144,24 @@ void StepStager::stage_draw(const Request& request, SampleRow& row, StepBuffers&
   row.first_edit = static_cast<std::int32_t>(step.edits.size());
   for (const auto& [token, bias] : sampling.logit_bias) step.edits.push_back({token, bias});
   const auto generated = row.position - static_cast<std::int32_t>(request.prompt.size());
-  if (generated < request.min_new_tokens) {
-    for (const TokenId token : sampling.banned_until_min_tokens) {
-      step.edits.push_back({token, kBanned});
-    }
-  }
+  std::span<const TokenId> banned;
+  if (generated < request.min_new_tokens) banned = sampling.banned_until_min_tokens;
+  for (const TokenId token : banned) step.edits.push_back({token, kBanned});
   row.num_edits = static_cast<std::int32_t>(step.edits.size()) - row.first_edit;
-  stage_mask(request, row, step);
+  const std::span<const std::uint32_t> mask = stage_mask(request, row, step);
+  return mask.empty() || leaves_a_token(mask, banned);
 }
 
-void StepStager::stage_mask(const Request& request, SampleRow& row, StepBuffers& step) {
+// Empty when every token is allowed.
+std::span<const std::uint32_t> StepStager::stage_mask(const Request& request, SampleRow& row,
+                                                      StepBuffers& step) {
   const std::vector<TokenId>& allowed = request.sampling.allowed_tokens;
-  if (request.constraint == nullptr && allowed.empty()) return;
+  if (request.constraint == nullptr && allowed.empty()) return {};
   row.mask = static_cast<std::int32_t>(step.masks.size() / mask_words_);
   const std::span<std::uint32_t> words = step.masks.extend(mask_words_);
   std::fill(words.begin(), words.end(), 0U);
   if (request.constraint != nullptr) request.constraint->fill_mask(words);
-  if (allowed.empty()) return;
+  if (allowed.empty()) return words;
 
   std::fill(allowed_mask_.begin(), allowed_mask_.end(), 0U);
   for (const TokenId token : allowed) {
@@ -170,6 +172,7 @@ void StepStager::stage_mask(const Request& request, SampleRow& row, StepBuffers&
   for (std::size_t word = 0; word < mask_words_; ++word) {
     words[word] = constrained ? words[word] & allowed_mask_[word] : allowed_mask_[word];
   }
+  return words;
 }
 
 }  // namespace latentd

@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "engine/backend/backend.h"
@@ -36,8 +37,9 @@ class StepStager {
   static void stage_pages(const PageTableChange& change, const BatchPlan& plan, StepBuffers& step);
   void stage_row(const PlanRow& row, const BatchPlan& plan, StepBuffers& step);
   void stage_logits(const PlanRow& row, std::int32_t first_token, StepBuffers& step);
-  void stage_draw(const Request& request, SampleRow& row, StepBuffers& step);
-  void stage_mask(const Request& request, SampleRow& row, StepBuffers& step);
+  bool stage_draw(const Request& request, SampleRow& row, StepBuffers& step);
+  std::span<const std::uint32_t> stage_mask(const Request& request, SampleRow& row,
+                                            StepBuffers& step);
 
   Backend& backend_;
   RunnerMemory& memory_;

@@ -103,7 +103,8 @@ struct TokenOutcome {
 };
 
 struct RowResult {
-  // Not kOk: this row alone failed (kInternal: its logits were not finite); nothing was sampled.
+  // Not kOk: this row alone failed, and nothing was sampled. kInternal: its logits were not finite;
+  // kFailedPrecondition: its request's constraints leave no token to draw.
   StatusCode status = StatusCode::kOk;
   bool sampled = false;
   TokenOutcome sample;

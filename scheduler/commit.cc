@@ -46,9 +46,13 @@ bool Scheduler::State::commit_row(const RowInFlight& row, const StepResult& resu
                                   const RowResult& outcome, TimePoint now) {
   Sequence& sequence = *row.sequence;
   if (outcome.status != StatusCode::kOk) {
+    const bool no_token = outcome.status == StatusCode::kFailedPrecondition;
     finish(sequence, FinishReason::kError, now, -1,
            Status(outcome.status,
-                  fmt::format("the step failed for this request at position {}", row.start)));
+                  fmt::format("{} at position {}",
+                              no_token ? "the request's constraints leave no token to draw"
+                                       : "the step failed for this request",
+                              row.start)));
     return false;
   }
   sequence.computed = row.start + row.count;

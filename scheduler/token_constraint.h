@@ -6,6 +6,7 @@
 // accepted.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 
@@ -28,5 +29,18 @@ class TokenConstraint {
   // True when nothing more may follow: the sequence ends with finish reason stop.
   virtual bool complete() const = 0;
 };
+
+// Whether a mask as fill_mask fills it has a token that is not `banned`.
+inline bool leaves_a_token(std::span<const std::uint32_t> mask, std::span<const TokenId> banned) {
+  for (std::size_t word = 0; word < mask.size(); ++word) {
+    std::uint32_t bits = mask[word];
+    if (bits == 0) continue;
+    for (const TokenId token : banned) {
+      if (static_cast<std::size_t>(token) / 32 == word) bits &= ~(1U << (token % 32));
+    }
+    if (bits != 0) return true;
+  }
+  return false;
+}
 
 }  // namespace latentd
