@@ -29,7 +29,7 @@ void keep_top(std::vector<TokenLogprob>& top, int wanted) {
 }  // namespace
 
 Generation::Choice::Choice(const ServingModel& model, const GenerationRequest& request)
-    : detokenizer(*model.tokenizer, request.skip_special_tokens, call_marks(request, model)),
+    : detokenizer(*model.tokenizer, request.skip_special_tokens, marks_to_keep(request, model)),
       stops(make_stop_matcher(request)) {}
 
 Generation::Generation(GenerationId id, PreparedGeneration prepared, const ServingModel& model,
@@ -169,6 +169,9 @@ void Generation::on_finished(int choice, Event& event, TimePoint now,
       fail(Status(StatusCode::kDeadlineExceeded, "the deadline passed"), now, cancels);
       return;
     case FinishReason::kError:
+      if (event.error.code() == StatusCode::kFailedPrecondition) {
+        event.error = nothing_to_draw(request_, state.generated);
+      }
       fail(event.error.ok() ? Status(StatusCode::kInternal, "the model failed") : event.error, now,
            cancels);
       return;

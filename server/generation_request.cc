@@ -43,14 +43,13 @@ Status check_sampling(const GenerationRequest& request, const ServingModel& mode
   return ok_status();
 }
 
-bool ends_text(TokenId token, const GenerationRequest& request, const ServingModel& model) {
-  const auto holds = [token](const std::vector<TokenId>& list) {
-    return std::ranges::find(list, token) != list.end();
-  };
-  return holds(request.stop_token_ids) || (!request.ignore_eos && holds(model.end_tokens));
+std::vector<TokenId> stop_tokens_of(const GenerationRequest& request, const ServingModel& model) {
+  std::vector<TokenId> tokens = request.stop_token_ids;
+  if (request.ignore_eos) return tokens;
+  tokens.insert(tokens.end(), model.end_tokens.begin(), model.end_tokens.end());
+  return tokens;
 }
 
-// That something can be drawn at every step, too.
 Status check_allowed(const GenerationRequest& request, const ServingModel& model) {
   if (!request.allowed_token_ids) return ok_status();
   const std::size_t count = request.allowed_token_ids->size();
@@ -65,12 +64,6 @@ Status check_allowed(const GenerationRequest& request, const ServingModel& model
       request.tool_use.choice == ToolUse::Choice::kForced) {
     return invalid_argument("allowed_token_ids",
                             "cannot be combined with response_format or a forced call");
-  }
-  if (request.min_tokens > 0 && std::ranges::all_of(*request.allowed_token_ids, [&](TokenId token) {
-        return ends_text(token, request, model);
-      })) {
-    return invalid_argument("allowed_token_ids",
-                            "must have an id that does not end the text: min_tokens asks for more");
   }
   return ok_status();
 }
@@ -124,10 +117,12 @@ Status check_stopping(const GenerationRequest& request, const ServingModel& mode
 
 Status check_prompts(const GenerationRequest& request, const ServingModel& model) {
   if (request.prompts.empty()) return invalid_argument("prompt", "must not be empty");
-  LATENTD_RETURN_IF_ERROR(check_range("n", request.n, 1, kMaxChoices));
-  if (request.prompts.size() * static_cast<std::size_t>(request.n) > kMaxChoices) {
-    return invalid_argument("n", fmt::format("n x prompts must be at most {}, got {} x {}",
-                                             kMaxChoices, request.n, request.prompts.size()));
+  const int most = model.limits.max_choices;
+  LATENTD_RETURN_IF_ERROR(check_range("n", request.n, 1, most));
+  if (request.prompts.size() * static_cast<std::size_t>(request.n) >
+      static_cast<std::size_t>(most)) {
+    return invalid_argument("n", fmt::format("n x prompts must be at most {}, got {} x {}", most,
+                                             request.n, request.prompts.size()));
   }
   for (const Prompt& prompt : request.prompts) {
     const auto* tokens = std::get_if<std::vector<TokenId>>(&prompt);
@@ -214,6 +209,24 @@ Result<std::unique_ptr<TokenConstraint>> make_constraint(const GenerationRequest
   return forbid_words(request.bad_words, *model.tokenizer, std::move(constraint));
 }
 
+// That what holds the text leaves a first token. A later one may still be lacking, which ends the
+// request with the same error.
+Status check_first_token(const PreparedGeneration& prepared, const ServingModel& model) {
+  const GenerationRequest& request = prepared.request;
+  if (!request.allowed_token_ids || request.max_tokens == 0) return ok_status();
+  const std::size_t words = (static_cast<std::size_t>(model.config.vocab_size) + 31) / 32;
+  std::vector<std::uint32_t> possible(words, ~0U);
+  if (!prepared.constraints.empty()) prepared.constraints.front()->fill_mask(possible);
+  std::vector<std::uint32_t> mask(words, 0U);
+  for (const TokenId token : *request.allowed_token_ids) {
+    const auto word = static_cast<std::size_t>(token) / 32;
+    mask[word] |= possible[word] & (1U << (token % 32));
+  }
+  std::vector<TokenId> banned;
+  if (request.min_tokens > 0) banned = stop_tokens_of(request, model);
+  return leaves_a_token(mask, banned) ? ok_status() : nothing_to_draw(request, 0);
+}
+
 float to_float(double value) { return static_cast<float>(value); }
 
 SamplingParams sampling_of(const GenerationRequest& request, const GenerationDefaults& defaults) {
@@ -267,16 +280,29 @@ Status validate(const GenerationRequest& request, const ServingModel& model) {
       request.format != OutputFormat::kText) {
     return invalid_argument("tool_choice", "a forced call leaves no room for a response_format");
   }
-  LATENTD_RETURN_IF_ERROR(
-      check_range("prompt_logprobs", std::max(request.prompt_logprobs, 0), 0, kMaxLogprobs));
-  return check_range("logprobs", std::max(request.logprobs, 0), 0, kMaxLogprobs);
+  const int most = model.limits.max_logprobs;
+  LATENTD_RETURN_IF_ERROR(check_range("logprobs", std::max(request.logprobs, 0), 0, most));
+  return check_range("prompt_logprobs", std::max(request.prompt_logprobs, 0), 0, most);
+}
+
+Status nothing_to_draw(const GenerationRequest& request, int generated) {
+  std::vector<std::string_view> fields;
+  if (request.allowed_token_ids) fields.emplace_back("allowed_token_ids");
+  if (request.tool_use.choice == ToolUse::Choice::kForced) fields.emplace_back("tool_choice");
+  if (request.format != OutputFormat::kText) fields.emplace_back("response_format");
+  if (!request.bad_words.empty()) fields.emplace_back("bad_words");
+  if (request.min_tokens > generated) fields.emplace_back("min_tokens");
+  return invalid_argument(fields.empty() ? "" : std::string(fields.front()),
+                          fmt::format("{} leave nothing to generate after {} tokens",
+                                      fmt::join(fields, " and "), generated));
 }
 
 Result<PreparedGeneration> prepare(GenerationRequest request, const ServingModel& model) {
   LATENTD_RETURN_IF_ERROR(validate(request, model));
   PreparedGeneration prepared;
   for (Prompt& prompt : request.prompts) {
-    const char* field = std::holds_alternative<ChatPrompt>(prompt) ? "messages" : "prompt";
+    request.is_conversation = std::holds_alternative<ChatPrompt>(prompt);
+    const char* field = request.is_conversation ? "messages" : "prompt";
     auto input = prepare_input(request, prompt, model);
     if (!input.ok() && !input.status().field().empty()) return input.status();
     if (!input.ok()) {
@@ -290,6 +316,7 @@ Result<PreparedGeneration> prepare(GenerationRequest request, const ServingModel
     if (constraint == nullptr) break;
     prepared.constraints.push_back(std::move(constraint));
   }
+  LATENTD_RETURN_IF_ERROR(check_first_token(prepared, model));
   return prepared;
 }
 
@@ -307,11 +334,7 @@ std::unique_ptr<Request> make_engine_request(PreparedGeneration& prepared,
       asked.seed.value_or(random_seed) + static_cast<std::uint64_t>(choice % asked.n);
   request->max_new_tokens = input.max_new_tokens;
   request->min_new_tokens = std::min(asked.min_tokens, input.max_new_tokens);
-  request->stop_tokens = asked.stop_token_ids;
-  if (!asked.ignore_eos) {
-    request->stop_tokens.insert(request->stop_tokens.end(), model.end_tokens.begin(),
-                                model.end_tokens.end());
-  }
+  request->stop_tokens = stop_tokens_of(asked, model);
   if (request->min_new_tokens > 0) {
     request->sampling.banned_until_min_tokens = request->stop_tokens;
   }

@@ -23,18 +23,17 @@
 #include "base/clock.h"
 #include "base/result.h"
 #include "scheduler/request.h"
+#include "server/request_limits.h"
 #include "server/serving_model.h"
 #include "server/tool_use.h"
 
 namespace latentd {
 
-inline constexpr int kMaxChoices = 128;  // n x prompts
 inline constexpr int kMaxStopStrings = 16;
 inline constexpr int kMaxStopBytes = 256;
 inline constexpr int kMaxStopTokens = 128;
 inline constexpr int kMaxLogitBias = 300;
 inline constexpr int kMaxAllowedTokens = 4096;
-inline constexpr int kMaxLogprobs = 20;
 inline constexpr int kMaxCacheSalt = 256;  // bytes
 inline constexpr int kMaxBadWords = 128;
 inline constexpr int kMaxBadWordBytes = 256;
@@ -49,6 +48,7 @@ enum class OutputFormat : std::uint8_t { kText, kJsonObject, kJsonSchema };
 struct GenerationRequest {
   std::string model;  // empty: the one that is served
   std::vector<Prompt> prompts;
+  bool is_conversation = false;    // prepare sets it: the prompts were no texts
   bool add_special_tokens = true;  // around texts, as tokenizer.json says
   int n = 1;
 
@@ -109,7 +109,11 @@ struct PreparedGeneration {
   int input_of(int choice) const { return choice / request.n; }
 };
 
-// Validates, renders, tokenises, checks lengths and compiles the schema.
+// The fields that hold a text to certain tokens leave none after `generated` tokens: names them.
+Status nothing_to_draw(const GenerationRequest& request, int generated);
+
+// Validates, renders, tokenises, checks lengths, compiles the schema and sees that there is a first
+// token to draw.
 Result<PreparedGeneration> prepare(GenerationRequest request, const ServingModel& model);
 
 // The engine's request for one choice; takes that choice's constraint. `random_seed` serves a

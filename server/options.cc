@@ -34,6 +34,8 @@ struct RawOptions {
   double drain_timeout_s = 60.0;
   double drain_propagation_s = 2.0;
   double stall_timeout_s = 30.0;
+  double body_timeout_s = 30.0;
+  double grpc_connection_age_s = 3600.0;
 };
 
 std::string environment_name(std::string flag) {
@@ -132,6 +134,36 @@ void add_tracing_options(CLI::App& app, RawOptions& raw) {
       ->capture_default_str();
 }
 
+// What one request or connection may take.
+void add_limit_options(CLI::App& app, RawOptions& raw) {
+  RequestLimits& limits = raw.serve.limits;
+  const auto bytes = [&app](const char* name, std::size_t& target, const char* text) {
+    app.add_option(name, target, text)
+        ->transform(CLI::AsSizeValue(/*kb_is_1000=*/false))
+        ->check(CLI::Range(std::size_t{1} << 10, std::size_t{1} << 30))
+        ->capture_default_str();
+  };
+  bytes("--max-body-bytes", limits.max_body_bytes,
+        "Bytes of a request's body or gRPC message, such as 32MiB");
+  app.add_option("--body-timeout", raw.body_timeout_s,
+                 "Seconds in which a request's body must have come")
+      ->check(CLI::Range(0.1, 3600.0))
+      ->capture_default_str();
+  app.add_option("--max-choices", limits.max_choices, "Choices of one request: n times its prompts")
+      ->check(CLI::Range(1, kMaxChoices))
+      ->capture_default_str();
+  app.add_option("--max-logprobs", limits.max_logprobs,
+                 "Alternatives that logprobs may show of a token")
+      ->check(CLI::Range(0, kMaxLogprobs))
+      ->capture_default_str();
+  bytes("--max-schema-bytes", limits.max_schema_bytes, "Bytes of a request's JSON schema");
+  app.add_option(
+         "--grpc-connection-age", raw.grpc_connection_age_s,
+         "Seconds after which a gRPC connection takes no more calls, so that clients spread")
+      ->check(CLI::Range(1.0, 1e6))
+      ->capture_default_str();
+}
+
 void add_engine_options(CLI::App& app, RawOptions& raw) {
   EngineOptions& engine = raw.serve.engine;
   const CLI::Range count(0, 1 << 30);
@@ -190,6 +222,7 @@ void add_serve_options(CLI::App& app, RawOptions& raw) {
   add_door_options(app, raw);
   add_access_options(app, raw);
   add_tracing_options(app, raw);
+  add_limit_options(app, raw);
   add_engine_options(app, raw);
   for (CLI::Option* option : app.get_options()) {
     if (option->get_lnames().empty() || option->get_lnames().front() == "help") continue;
@@ -365,6 +398,8 @@ Result<ServeOptions> finish(RawOptions raw) {
   serve.drain_timeout = seconds(std::min(raw.drain_timeout_s, 86400.0));
   serve.drain_propagation = seconds(std::min(raw.drain_propagation_s, 86400.0));
   serve.stall_timeout = seconds(raw.stall_timeout_s);
+  serve.limits.body_timeout = seconds(raw.body_timeout_s);
+  serve.grpc_connection_age = seconds(raw.grpc_connection_age_s);
   for (const std::string& key : serve.api_keys) {
     if (key.empty()) return invalid_argument("api-key", "a key must not be empty");
   }
@@ -498,6 +533,12 @@ std::vector<std::pair<std::string, std::string>> describe(const ServeOptions& op
       {"drain-timeout", fmt::format("{:g}", to_seconds(options.drain_timeout))},
       {"drain-propagation", fmt::format("{:g}", to_seconds(options.drain_propagation))},
       {"stall-timeout", fmt::format("{:g}", to_seconds(options.stall_timeout))},
+      {"max-body-bytes", std::to_string(options.limits.max_body_bytes)},
+      {"body-timeout", fmt::format("{:g}", to_seconds(options.limits.body_timeout))},
+      {"max-choices", std::to_string(options.limits.max_choices)},
+      {"max-logprobs", std::to_string(options.limits.max_logprobs)},
+      {"max-schema-bytes", std::to_string(options.limits.max_schema_bytes)},
+      {"grpc-connection-age", fmt::format("{:g}", to_seconds(options.grpc_connection_age))},
       {"log-level", options.log_level},
       {"log-format", options.log_format == LogFormat::kJson ? "json" : "text"},
   };

@@ -20,6 +20,7 @@
 #include "server/api_key.h"
 #include "server/health_probe.h"
 #include "server/inspect.h"
+#include "server/request_limits.h"
 #include "server/tls_files.h"
 #include "server/tracing/span_exporter.h"
 
@@ -44,6 +45,8 @@ struct ServeOptions {
   bool use_generation_config = true;
   int default_max_tokens = 4096;  // gRPC calls that set none; completions have OpenAI's 16
 
+  RequestLimits limits;
+  Duration grpc_connection_age = std::chrono::hours(1);  // then a connection is asked to go
   int max_queue = 1024;  // requests in the house before new ones are shed
   Duration drain_timeout = std::chrono::seconds(60);
   Duration drain_propagation = std::chrono::seconds(2);

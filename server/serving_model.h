@@ -5,6 +5,7 @@
 // functions, so that the doors are tested without weights.
 #pragma once
 
+#include <filesystem>
 #include <functional>
 #include <memory>
 #include <string>
@@ -13,20 +14,23 @@
 #include "engine/engine.h"
 #include "scheduler/request.h"
 #include "server/chat_format.h"
+#include "server/request_limits.h"
 #include "server/text/schema/structured_output.h"
 #include "server/text/tokenizer.h"
 
 namespace latentd {
 
 struct EnginePort {
-  // As Engine::submit, cancel, stats and page_map.
+  // As Engine::submit, cancel, stats, page_map and watch_prefixes.
   std::function<Status(std::unique_ptr<Request>)> submit;
   std::function<void(RequestId, FinishReason)> cancel;
   std::function<EngineStats()> stats;
   std::function<PageMap()> page_map = [] { return PageMap(); };
+  std::function<void(PrefixSink)> watch_prefixes = [](const PrefixSink&) {};
 };
 
 struct ServingModel {
+  std::filesystem::path directory;
   std::vector<std::string> names;  // at least one; the first is what answers call it
   std::unique_ptr<const Tokenizer> tokenizer;
   std::unique_ptr<const ChatFormat> chat;        // null: no conversations
@@ -37,8 +41,9 @@ struct ServingModel {
   GenerationDefaults defaults;          // unset fields when the operator said to ignore the file
   std::vector<TokenId> end_tokens;      // of config.json and generation_config.json together
   std::size_t longest_token_bytes = 1;  // no token stands for more bytes of text
-  int default_max_tokens = 4096;        // of calls that set none and have no default of their own
-  std::int64_t created_unix = 0;        // when it was loaded
+  RequestLimits limits;
+  int default_max_tokens = 4096;  // of calls that set none and have no default of their own
+  std::int64_t created_unix = 0;  // when it was loaded
 
   const std::string& name() const { return names.front(); }
   bool is_called(const std::string& model) const;

@@ -6,6 +6,14 @@
 
 namespace latentd {
 
+Result<Json> parse_body(std::string_view body) {
+  JsonLimits limits;
+  limits.max_bytes = body.size();
+  LATENTD_ASSIGN_OR_RETURN(Json json, parse_json(body, limits));
+  if (json.is_object()) return json;
+  return Status(StatusCode::kInvalidArgument, "the body must be a JSON object");
+}
+
 std::optional<int> as_int(const Json& value) {
   constexpr auto kLow = std::numeric_limits<int>::min();
   constexpr auto kHigh = std::numeric_limits<int>::max();

@@ -10,13 +10,18 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/ids.h"
+#include "base/result.h"
 #include "base/status.h"
 #include "engine/model/json.h"
 
 namespace latentd {
+
+// The object that a body is. Its size is bounded by whoever has read it.
+Result<Json> parse_body(std::string_view body);
 
 class JsonFields final {
  public:

@@ -14,12 +14,6 @@ struct Text {
   bool add_special_tokens = false;
 };
 
-Result<Json> read_body(std::string_view body) {
-  LATENTD_ASSIGN_OR_RETURN(Json json, parse_json(body));
-  if (json.is_object()) return json;
-  return Status(StatusCode::kInvalidArgument, "the body must be a JSON object");
-}
-
 Status check_model(const JsonFields& fields, const ServingModel& model) {
   const Json* name = fields.find("model");
   if (name == nullptr) return ok_status();
@@ -76,7 +70,7 @@ HttpReply reply_of(const OrderedJson& json) {
 }  // namespace
 
 Result<HttpReply> answer_tokenize(std::string_view body, const ServingModel& model) {
-  LATENTD_ASSIGN_OR_RETURN(const Json json, read_body(body));
+  LATENTD_ASSIGN_OR_RETURN(const Json json, parse_body(body));
   JsonFields fields(json);
   LATENTD_RETURN_IF_ERROR(check_model(fields, model));
   bool with_strings = false;
@@ -102,7 +96,7 @@ Result<HttpReply> answer_tokenize(std::string_view body, const ServingModel& mod
 }
 
 Result<HttpReply> answer_detokenize(std::string_view body, const ServingModel& model) {
-  LATENTD_ASSIGN_OR_RETURN(const Json json, read_body(body));
+  LATENTD_ASSIGN_OR_RETURN(const Json json, parse_body(body));
   JsonFields fields(json);
   LATENTD_RETURN_IF_ERROR(check_model(fields, model));
   if (fields.find("tokens") == nullptr) return invalid_argument("tokens", "is required");

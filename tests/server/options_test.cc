@@ -117,6 +117,27 @@ TEST(Options, OfAccess) {
   EXPECT_FALSE(parse({"serve", "--model", "m", "--tls-client-ca", "ca.pem"}).ok());
 }
 
+TEST(Options, OfLimits) {
+  const RequestLimits usual = parse_serve({}).limits;
+  EXPECT_EQ(usual.max_body_bytes, std::size_t{8} << 20);
+  EXPECT_EQ(usual.max_choices, 128);
+  const ServeOptions options = parse_serve(
+      {"--max-body-bytes", "32MiB", "--body-timeout", "5", "--max-choices", "16", "--max-logprobs",
+       "0", "--max-schema-bytes", "4096", "--grpc-connection-age", "60"});
+  EXPECT_EQ(options.limits.max_body_bytes, std::size_t{32} << 20);
+  EXPECT_EQ(options.limits.body_timeout, std::chrono::seconds(5));
+  EXPECT_EQ(options.limits.max_choices, 16);
+  EXPECT_EQ(options.limits.max_logprobs, 0);
+  EXPECT_EQ(options.limits.max_schema_bytes, 4096U);
+  EXPECT_EQ(options.grpc_connection_age, std::chrono::minutes(1));
+  for (const auto& [flag, value] :
+       {std::pair("--max-body-bytes", "100"), std::pair("--max-body-bytes", "2GiB"),
+        std::pair("--max-choices", "0"), std::pair("--max-choices", "129"),
+        std::pair("--max-logprobs", "21"), std::pair("--grpc-connection-age", "0")}) {
+    EXPECT_FALSE(parse({"serve", "--model", "dir", flag, value}).ok()) << flag << " " << value;
+  }
+}
+
 TEST(Options, MakeKeysWithAPolicy) {
   const auto line = parse({"new-key", "--tenant", "t", "--max-concurrent", "3"});
   ASSERT_TRUE(line.ok());

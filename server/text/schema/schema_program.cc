@@ -6,8 +6,9 @@
 
 namespace latentd {
 
-Result<std::shared_ptr<const SchemaProgram>> SchemaProgram::compile(std::string_view schema) {
-  LATENTD_ASSIGN_OR_RETURN(const SchemaValue document, parse_schema_value(schema));
+Result<std::shared_ptr<const SchemaProgram>> SchemaProgram::compile(std::string_view schema,
+                                                                    std::size_t max_bytes) {
+  LATENTD_ASSIGN_OR_RETURN(const SchemaValue document, parse_schema_value(schema, max_bytes));
   LATENTD_ASSIGN_OR_RETURN(ProgramTables tables, compile_schema(document));
   return std::shared_ptr<const SchemaProgram>(new SchemaProgram(std::move(tables)));
 }

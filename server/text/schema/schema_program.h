@@ -23,18 +23,21 @@
 // it belongs off the engine thread.
 #pragma once
 
+#include <cstddef>
 #include <memory>
 #include <string_view>
 
 #include "base/result.h"
 #include "server/text/schema/program_tables.h"
+#include "server/text/schema/schema_tree.h"
 
 namespace latentd {
 
 class SchemaProgram final {
  public:
-  // kInvalidArgument (names the place), kResourceExhausted (more than kMaxSchemaBytes).
-  static Result<std::shared_ptr<const SchemaProgram>> compile(std::string_view schema);
+  // kInvalidArgument (names the place), kResourceExhausted (more than `max_bytes`).
+  static Result<std::shared_ptr<const SchemaProgram>> compile(
+      std::string_view schema, std::size_t max_bytes = kMaxSchemaBytes);
   // Any JSON object: response_format json_object.
   static std::shared_ptr<const SchemaProgram> any_object();
 

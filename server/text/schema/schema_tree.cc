@@ -151,10 +151,10 @@ SchemaValue SchemaValue::object() {
   return value;
 }
 
-Result<SchemaValue> parse_schema_value(std::string_view json) {
-  if (json.size() > kMaxSchemaBytes) {
+Result<SchemaValue> parse_schema_value(std::string_view json, std::size_t max_bytes) {
+  if (json.size() > max_bytes) {
     return Status(StatusCode::kResourceExhausted,
-                  fmt::format("schema: at most {} bytes, got {}", kMaxSchemaBytes, json.size()));
+                  fmt::format("schema: at most {} bytes, got {}", max_bytes, json.size()));
   }
   Reader reader;
   if (!nlohmann::json::sax_parse(json.begin(), json.end(), &reader)) {

@@ -1,7 +1,7 @@
 // SchemaValue: a JSON document as it was written: members in order, numbers by their spelling.
 //
-// The one door of the schema compiler to nlohmann-json. Refused: more than 64 KiB, nesting deeper
-// than 64, a key twice in one object, anything that is not RFC 8259 JSON in valid UTF-8.
+// The one door of the schema compiler to nlohmann-json. Refused: more bytes than allowed, nesting
+// deeper than 64, a key twice in one object, anything that is not RFC 8259 JSON in valid UTF-8.
 // Contract: values; pure functions; nothing throws.
 #pragma once
 
@@ -36,7 +36,8 @@ struct SchemaValue {
 };
 
 // kInvalidArgument or kResourceExhausted (too large).
-Result<SchemaValue> parse_schema_value(std::string_view json);
+Result<SchemaValue> parse_schema_value(std::string_view json,
+                                       std::size_t max_bytes = kMaxSchemaBytes);
 
 // Compact JSON: strings in their one canonical spelling (json_string.h), numbers as written.
 std::string spell(const SchemaValue& value);

@@ -6,8 +6,9 @@
 
 namespace latentd {
 
-StructuredOutput::StructuredOutput(const Tokenizer& tokenizer, std::vector<TokenId> eos)
-    : tokenizer_(tokenizer), eos_(std::move(eos)) {}
+StructuredOutput::StructuredOutput(const Tokenizer& tokenizer, std::vector<TokenId> eos,
+                                   std::size_t max_schema_bytes)
+    : tokenizer_(tokenizer), eos_(std::move(eos)), max_schema_bytes_(max_schema_bytes) {}
 
 std::shared_ptr<const VocabularyTrie> StructuredOutput::vocabulary() {
   std::call_once(built_, [this] { vocabulary_ = VocabularyTrie::build(tokenizer_); });
@@ -34,7 +35,7 @@ Result<std::shared_ptr<const SchemaProgram>> StructuredOutput::program_of(std::s
   }
   // Compiled without the lock: two threads may do the same work once, none waits for the other.
   LATENTD_ASSIGN_OR_RETURN(std::shared_ptr<const SchemaProgram> program,
-                           SchemaProgram::compile(schema));
+                           SchemaProgram::compile(schema, max_schema_bytes_));
   const std::lock_guard lock(mutex_);
   if (by_schema_.contains(schema)) return program;
   programs_.push_front({std::string(schema), program});

@@ -31,7 +31,9 @@ class StructuredOutput final {
   static constexpr std::size_t kMaxPrograms = 64;
 
   // `eos`: the ids that end a text; allowed exactly when a value may be complete.
-  StructuredOutput(const Tokenizer& tokenizer, std::vector<TokenId> eos);
+  // Schemas of more than `max_schema_bytes` are refused.
+  StructuredOutput(const Tokenizer& tokenizer, std::vector<TokenId> eos,
+                   std::size_t max_schema_bytes = kMaxSchemaBytes);
 
   // response_format json_object.
   std::unique_ptr<TokenConstraint> json_object();
@@ -50,6 +52,7 @@ class StructuredOutput final {
 
   const Tokenizer& tokenizer_;
   const std::vector<TokenId> eos_;
+  const std::size_t max_schema_bytes_;
   std::once_flag built_;
   std::shared_ptr<const VocabularyTrie> vocabulary_;
   std::mutex mutex_;
