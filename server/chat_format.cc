@@ -10,7 +10,6 @@ namespace {
 
 constexpr std::string_view kDefaultName = "default";
 constexpr std::string_view kToolName = "tool_use";
-constexpr std::string_view kEndOfThoughts = "</think>";
 constexpr JsonLimits kConfigLimits{.max_bytes = std::size_t{16} << 20};
 
 struct Sources {
@@ -137,7 +136,7 @@ Result<std::unique_ptr<const ChatFormat>> ChatFormat::load(const std::filesystem
   }
   format->tool_calls_ =
       tool_call_format_of(sources.with_tools.empty() ? sources.usual : sources.with_tools);
-  format->reasons_ = sources.usual.find(kEndOfThoughts) != std::string::npos;
+  format->thoughts_ = thought_marks_of(sources.usual);
   return std::unique_ptr<const ChatFormat>(std::move(format));
 }
 

@@ -18,6 +18,7 @@
 
 #include "base/result.h"
 #include "server/text/template/chat_template.h"
+#include "server/text/thought_splitter.h"
 #include "server/text/tool_call_format.h"
 
 namespace latentd {
@@ -43,8 +44,8 @@ class ChatFormat final {
   // Errors: kInvalidArgument with the field "messages", whatever the template does not like.
   Result<std::string> render(const ChatPrompt& chat) const;
 
-  // The model thinks aloud between <think> and </think>: its template tells thoughts from answers.
-  bool reasons() const { return reasons_; }
+  // Between what the model thinks aloud. Null when its template tells no thoughts from answers.
+  const ThoughtMarks* thoughts() const { return thoughts_; }
 
   // How the model writes calls of tools. Null when its template shows no way that we know.
   const ToolCallFormat* tool_calls() const { return tool_calls_; }
@@ -55,7 +56,7 @@ class ChatFormat final {
   std::vector<std::pair<std::string, jinja::Value>> special_tokens_;
   std::unique_ptr<ChatTemplate> template_;
   std::unique_ptr<ChatTemplate> with_tools_;  // null: the same
-  bool reasons_ = false;
+  const ThoughtMarks* thoughts_ = nullptr;
   const ToolCallFormat* tool_calls_ = nullptr;
 };
 

@@ -24,6 +24,13 @@ const ToolCallFormat* format_of(const GenerationRequest& request, const ServingM
   return nullptr;
 }
 
+// Null when the answer has no thoughts.
+const ThoughtMarks* thoughts_of(const GenerationRequest& request, const ServingModel& model) {
+  const bool held =
+      request.format != OutputFormat::kText || request.tool_use.choice == ToolUse::Choice::kForced;
+  return held || model.chat == nullptr ? nullptr : model.chat->thoughts();
+}
+
 }  // namespace
 
 void ChatOutput::Parts::append(Parts later) {
@@ -40,9 +47,7 @@ void ChatOutput::Parts::append(Parts later) {
 
 ChatOutput::ChatOutput(const GenerationRequest& request, const ServingModel& model,
                        std::string_view prompt) {
-  const bool held =
-      request.format != OutputFormat::kText || request.tool_use.choice == ToolUse::Choice::kForced;
-  if (!held && model.chat != nullptr && model.chat->reasons()) splitter_.emplace(prompt);
+  if (const ThoughtMarks* marks = thoughts_of(request, model)) splitter_.emplace(prompt, *marks);
   if (const ToolCallFormat* format = format_of(request, model)) {
     calls_.emplace(*format, request.tool_use.signatures(), request_id_or_new({}, "call_") + "_",
                    request.tool_use.parallel);
@@ -73,11 +78,15 @@ ChatOutput::Parts ChatOutput::finish() {
   return out;
 }
 
-std::vector<TokenId> call_marks(const GenerationRequest& request, const ServingModel& model) {
+std::vector<TokenId> marks_to_keep(const GenerationRequest& request, const ServingModel& model) {
+  std::vector<std::string_view> marks;
+  if (const ToolCallFormat* format = format_of(request, model)) marks = marks_of(*format);
+  if (const ThoughtMarks* thoughts = thoughts_of(request, model);
+      thoughts != nullptr && request.is_conversation) {
+    marks.insert(marks.end(), {thoughts->open, thoughts->close});
+  }
   std::vector<TokenId> tokens;
-  const ToolCallFormat* format = format_of(request, model);
-  if (format == nullptr) return tokens;
-  for (const std::string_view mark : marks_of(*format)) {
+  for (const std::string_view mark : marks) {
     if (const auto token = model.tokenizer->token_to_id(mark)) tokens.push_back(*token);
   }
   return tokens;

@@ -50,7 +50,8 @@ class ChatOutput final {
   std::optional<ToolCallParser> calls_;
 };
 
-// Special tokens that have to be seen in the text for its calls to be found: see Detokenizer.
-std::vector<TokenId> call_marks(const GenerationRequest& request, const ServingModel& model);
+// Special tokens that have to be seen in the text for its thoughts and calls to be found: see
+// Detokenizer.
+std::vector<TokenId> marks_to_keep(const GenerationRequest& request, const ServingModel& model);
 
 }  // namespace latentd

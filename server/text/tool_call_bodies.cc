@@ -187,13 +187,28 @@ bool ToolCallParser::step_tag_value(Parts& parts) {
   if (at == kNowhere) return false;
   const std::string value = take(at);
   take(kValueEnd.size());
-  const auto tool = std::ranges::find(tools_, name_, &ToolSignature::name);
-  const bool is_text = tool != tools_.end() && std::ranges::find(tool->string_parameters, key_) !=
-                                                   tool->string_parameters.end();
+  const bool is_text = is_string_parameter(tools_, name_, key_);
   std::string pair = (has_arguments_ ? ", " : "{") + encode_json_string(key_) + ": ";
   pair += !is_text && is_json(value) ? trimmed(value) : encode_json_string(value);
   add_arguments(parts, pair);
   state_ = State::kTags;
+  return true;
+}
+
+bool ToolCallParser::step_whole(Parts& parts) {
+  const std::size_t end = held_.find(format_.call_end);
+  if (end == kNowhere) return false;
+  const std::string block = take(end);
+  const auto calls = format_.read(block, tools_);
+  if (!calls || calls->empty()) {
+    take(format_.call_end.size());
+    return give_up(parts);
+  }
+  for (const WholeCall& call : *calls) {
+    begin_call(State::kTail);
+    begin_named(parts, call.name, {});
+    add_arguments(parts, call.arguments);
+  }
   return true;
 }
 

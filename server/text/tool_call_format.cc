@@ -1,5 +1,9 @@
 #include "server/text/tool_call_format.h"
 
+#include <algorithm>
+
+#include "server/text/whole_calls.h"
+
 namespace latentd {
 namespace {
 
@@ -40,6 +44,20 @@ constexpr ToolCallFormat kFormats[] = {
      .call_begin = "<tool_call>",
      .call_end = "</tool_call>",
      .body = Body::kTags},
+    {.name = "qwen3_coder",
+     .sign = "<function=",
+     .second_sign = "<parameter=",
+     .call_begin = "<tool_call>",
+     .call_end = "</tool_call>",
+     .body = Body::kWhole,
+     .read = read_function_tags},
+    {.name = "minicpm3",
+     .sign = "<|tool_call_start|>",
+     .second_sign = "```python",
+     .call_begin = "<|tool_call_start|>",
+     .call_end = "<|tool_call_end|>",
+     .body = Body::kWhole,
+     .read = read_python_calls},
     {.name = "hermes",
      .sign = "<tool_call>",
      .second_sign = "arguments",
@@ -56,6 +74,13 @@ constexpr ToolCallFormat kFormats[] = {
 constexpr ToolCallFormat kForced = {.name = "forced", .sign = "", .body = Body::kJson};
 
 }  // namespace
+
+bool is_string_parameter(const std::vector<ToolSignature>& tools, std::string_view tool,
+                         std::string_view parameter) {
+  const auto found = std::ranges::find(tools, tool, &ToolSignature::name);
+  return found != tools.end() &&
+         std::ranges::find(found->string_parameters, parameter) != found->string_parameters.end();
+}
 
 const ToolCallFormat* tool_call_format_of(std::string_view chat_template) {
   for (const ToolCallFormat& format : kFormats) {

@@ -23,6 +23,20 @@ std::size_t find_first(std::string_view text, std::string_view a, std::string_vi
 
 }  // namespace
 
+ToolCallParser::State ToolCallParser::first_state(ToolCallFormat::Body body) {
+  switch (body) {
+    case ToolCallFormat::Body::kJson:
+      return State::kOpen;
+    case ToolCallFormat::Body::kNamed:
+      return State::kHeader;
+    case ToolCallFormat::Body::kTags:
+      return State::kTagName;
+    case ToolCallFormat::Body::kWhole:
+      break;
+  }
+  return State::kWhole;
+}
+
 ToolCallParser::ToolCallParser(const ToolCallFormat& format, std::vector<ToolSignature> tools,
                                std::string id_prefix, bool parallel)
     : format_(format),
@@ -73,6 +87,8 @@ bool ToolCallParser::step(Parts& parts) {
       return step_named(parts);
     case ToolCallFormat::Body::kTags:
       return step_tags(parts);
+    case ToolCallFormat::Body::kWhole:
+      return step_whole(parts);
   }
   return false;
 }
@@ -123,9 +139,7 @@ bool ToolCallParser::step_between(Parts& parts) {
   if (held_.starts_with(format_.call_begin)) {
     if (!recording_) record();
     take(format_.call_begin.size());
-    begin_call(format_.body == ToolCallFormat::Body::kJson    ? State::kOpen
-               : format_.body == ToolCallFormat::Body::kNamed ? State::kHeader
-                                                              : State::kTagName);
+    begin_call(first_state(format_.body));
     return true;
   }
   if (!format_.section_end.empty() && held_.starts_with(format_.section_end)) {

@@ -1,7 +1,8 @@
 // ToolCallParser: tells the calls of tools in a model's text from its content, wherever chunks
 // begin and end.
 //
-// Arguments stream: they are given on as they come, as the text of a JSON object. Of tags, whose
+// Arguments stream: they are given on as they come, as the text of a JSON object (of formats that
+// are read as a whole: at the end of the call). Of tags, whose
 // values have no types, a value becomes a string where the tool's schema says so, otherwise the
 // JSON that it is, otherwise a string. White space before, between and behind calls is no content.
 // What looks like a call and is none (no name, no JSON) stays content, marks and all. Without marks
@@ -21,12 +22,6 @@
 #include "server/text/tool_call_format.h"
 
 namespace latentd {
-
-// What the parser has to know of a tool.
-struct ToolSignature {
-  std::string name;
-  std::vector<std::string> string_parameters;  // those whose type is string
-};
 
 // A part of call `index`. The first of each has its id and name.
 struct ToolCallDelta {
@@ -73,8 +68,11 @@ class ToolCallParser final {
     kTagKey,    // kTags
     kTagGap,    // kTags: between key and value
     kTagValue,  // kTags
+    kWhole,     // before the end of the call
     kTail,      // behind what we read of a call, before its end
   };
+
+  static State first_state(ToolCallFormat::Body body);  // of a call
 
   // Each reads a piece of held_; false: more text is needed.
   bool step(Parts& parts);
@@ -87,6 +85,7 @@ class ToolCallParser final {
   bool step_named(Parts& parts);
   bool step_tags(Parts& parts);
   bool step_tag_value(Parts& parts);
+  bool step_whole(Parts& parts);
   bool end_json_value(Parts& parts);
   bool end_json_call(Parts& parts);
   // Return true.

@@ -111,9 +111,12 @@ TEST(ChatFormat, GoesOnInsideTheFinalMessage) {
 }
 
 TEST(ChatFormat, ModelsWhoseTemplatesTellThoughtsFromAnswersThinkAloud) {
-  EXPECT_TRUE(
-      (*load_chat_format(R"({"chat_template": "{{ m.split('</think>')[-1] }}"})"))->reasons());
-  EXPECT_FALSE((*load_chat_format(R"({"chat_template": "{{ messages }}"})"))->reasons());
+  const auto marks = [](std::string_view config) {
+    return std::string((*load_chat_format(config))->thoughts()->open);
+  };
+  EXPECT_EQ(marks(R"({"chat_template": "{{ m.split('</think>')[-1] }}"})"), "<think>");
+  EXPECT_EQ(marks(R"({"chat_template": "{{ m + '<|thought_end|>' }}"})"), "<|thought_start|>");
+  EXPECT_EQ((*load_chat_format(R"({"chat_template": "{{ messages }}"})"))->thoughts(), nullptr);
 }
 
 }  // namespace

@@ -33,6 +33,18 @@ TEST(ThoughtSplitter, TellsThoughtsFromTheAnswer) {
   EXPECT_EQ(split("", {"<think>a</think><think>b</think>"}), (Split{"a", "<think>b</think>"}));
 }
 
+TEST(ThoughtSplitter, KnowsTheMarksOfAModelByItsTemplate) {
+  const ThoughtMarks* marks =
+      thought_marks_of("'<|thought_start|>' + m.thought + '<|thought_end|>'");
+  ASSERT_NE(marks, nullptr);
+  ThoughtSplitter splitter("", *marks);
+  const ThoughtSplitter::Parts parts = splitter.push("<|thought_start|>\na\n<|thought_end|>\nb");
+  EXPECT_EQ(parts.thoughts, "\na\n");
+  EXPECT_EQ(parts.answer, "\nb");
+  EXPECT_EQ(thought_marks_of("{{ m.split('</think>') }}")->open, "<think>");
+  EXPECT_EQ(thought_marks_of("{{ m.content }}"), nullptr);
+}
+
 TEST(ThoughtSplitter, CountsTheCharactersBeforeTheAnswer) {
   ThoughtSplitter splitter("");
   splitter.push(" <think>\u00e9");

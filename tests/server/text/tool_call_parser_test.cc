@@ -41,6 +41,9 @@ constexpr std::string_view kGlm = "<tool_call>{name}\n<arg_key>";
 constexpr std::string_view kLlama =
     R"({"name": function name, "parameters": dictionary of argument name and its value})";
 
+constexpr std::string_view kQwenCoder = "<tool_call>\\n<function=' + name + '>\\n<parameter=' ";
+constexpr std::string_view kMiniCpm = "{{- '<|tool_call_start|>\\n```python\\n' }}";
+
 class ToolCallParserTest : public ::testing::Test {
  protected:
   static std::vector<ToolSignature> tools() { return {{"f", {"city", "zip"}}, {"g", {}}}; }
@@ -151,6 +154,58 @@ TEST_F(ToolCallParserTest, ReadsGlmWithTheTypesOfTheTool) {
                   Call{"call_1", "g", "{}"}));
 }
 
+TEST_F(ToolCallParserTest, ReadsQwenCodersTagsWithTheTypesOfTheTool) {
+  const Read got =
+      read(kQwenCoder,
+           "I look.\n<tool_call>\n<function=f>\n<parameter=city>\nUlm\n\nA < B\n"
+           "</parameter>\n<parameter=zip>\n89073\n</parameter>\n<parameter=n>\n[1, 2]\n"
+           "</parameter>\n<parameter=s>\nno json\n</parameter>\n</function>\n</tool_call>"
+           "\n<tool_call>\n<function=g>\n</function>\n</tool_call>");
+  EXPECT_EQ(got.content, "I look.");
+  EXPECT_THAT(got.calls,
+              ElementsAre(Call{"call_0", "f",
+                               R"({"city": "Ulm\n\nA < B", "zip": "89073", "n": [1, 2], )"
+                               R"("s": "no json"})"},
+                          Call{"call_1", "g", "{}"}));
+  for (const char* text : {"<tool_call>\n{\"name\": \"f\"}\n</tool_call>",
+                           "<tool_call><function=></function></tool_call>",
+                           "a <tool_call><function=f><parameter=k", "<tool_call>"}) {
+    EXPECT_EQ(read(kQwenCoder, text).content, text);
+  }
+}
+
+TEST_F(ToolCallParserTest, ReadsMiniCpmsPython) {
+  const Read got = read(kMiniCpm,
+                        "<|tool_call_start|>\n```python\nf(city=\"Ulm\",zip='89\\'073')\n"
+                        "g(a=[1, -2.5, True, None], b={'k': (1e3,), \"l\": false}, c=Unit.metric, "
+                        "d=Place(name=\"\\u00fc\\n\"))\nns.h()\n```\n<|tool_call_end|>\nDone.");
+  EXPECT_EQ(got.content, "Done.");
+  EXPECT_THAT(got.calls,
+              ElementsAre(Call{"call_0", "f", R"({"city": "Ulm", "zip": "89'073"})"},
+                          Call{"call_1", "g",
+                               R"({"a": [1, -2.5, true, null], "b": {"k": [1e3], "l": false}, )"
+                               R"("c": "metric", "d": {"name": "ü\n"}})"},
+                          Call{"call_2", "ns.h", "{}"}));
+}
+
+TEST_F(ToolCallParserTest, TakesNothingElseForMiniCpmsPython) {
+  const auto fenced = [](const std::string& code) {
+    return "<|tool_call_start|>\n```python\n" + code + "\n```\n<|tool_call_end|>";
+  };
+  const std::string deep(100, '[');
+  for (const std::string& code :
+       {std::string("f(1)"), std::string("f(a=)"), std::string("f(a=1"), std::string("f"),
+        std::string("import os"), std::string("f(a='x)"), std::string("f(a=\"\\ud800\")"),
+        std::string("f(a=1+2)"), std::string("f(a=1) or g()"), "f(a=" + deep + ")",
+        std::string("f(a={1: 2})"), std::string("")}) {
+    const Read got = read(kMiniCpm, fenced(code));
+    EXPECT_EQ(got.content, fenced(code));
+    EXPECT_THAT(got.calls, IsEmpty()) << code;
+  }
+  EXPECT_EQ(read(kMiniCpm, "<|tool_call_start|>\n```python\nf(a=1").content,
+            "<|tool_call_start|>\n```python\nf(a=1");
+}
+
 TEST_F(ToolCallParserTest, ReadsLlamaOnlyWhenTheToolIsKnown) {
   EXPECT_THAT(read(kLlama, R"( {"name": "f", "parameters": {"city": "Ulm"}})").calls,
               ElementsAre(Call{"call_0", "f", R"({"city": "Ulm"})"}));
@@ -177,7 +232,8 @@ TEST_F(ToolCallParserTest, DropsLaterCallsWhenTheyMayNotBeParallel) {
 }
 
 TEST_F(ToolCallParserTest, WhatIsNoCallStaysContent) {
-  for (const std::string_view chat_template : {kHermes, kDeepSeek, kKimi, kGlm}) {
+  for (const std::string_view chat_template :
+       {kHermes, kDeepSeek, kKimi, kGlm, kQwenCoder, kMiniCpm}) {
     for (const char* text :
          {"plain", "", " \n ", "a < b <tool", "x <tool_cal y\n\n", "{\"name\": 1}",
           "<｜tool▁calls▁begi", "  <|tool_call", "a\n\n b \n"}) {
@@ -227,6 +283,8 @@ TEST(ToolCallFormat, IsReadOffTheTemplate) {
   EXPECT_EQ(format(kGlm).name, "glm4");
   EXPECT_EQ(format(kHermes).name, "hermes");
   EXPECT_EQ(format(kLlama).name, "llama3_json");
+  EXPECT_EQ(format(kQwenCoder).name, "qwen3_coder");
+  EXPECT_EQ(format(kMiniCpm).name, "minicpm3");
   EXPECT_EQ(tool_call_format_of("{% for m in messages %}{{ m.content }}{% endfor %}"), nullptr);
 }
 
