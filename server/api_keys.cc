@@ -1,7 +1,6 @@
 #include "server/api_keys.h"
 
 #include <openssl/crypto.h>
-#include <openssl/evp.h>
 #include <openssl/rand.h>
 #include <spdlog/fmt/fmt.h>
 
@@ -11,14 +10,6 @@
 #include "base/check.h"
 
 namespace latentd {
-
-KeyDigest digest_of_key(std::string_view key) {
-  KeyDigest out{};
-  unsigned int size = 0;
-  const int ok = EVP_Digest(key.data(), key.size(), out.data(), &size, EVP_sha256(), nullptr);
-  LATENTD_CHECK(ok == 1 && size == out.size(), "libcrypto has no SHA-256");
-  return out;
-}
 
 std::string random_key() {
   std::array<unsigned char, 24> bytes{};
@@ -31,7 +22,7 @@ std::string random_key() {
 
 ApiKeys::ApiKeys(const std::vector<std::string>& keys) {
   for (const std::string& key : keys) {
-    flag_keys_.push_back({digest_of_key(key), std::make_shared<ApiKey>(KeyPolicy())});
+    flag_keys_.push_back({sha256_of(key), std::make_shared<ApiKey>(KeyPolicy())});
   }
   table_ = std::make_shared<const Table>(flag_keys_);
 }
@@ -88,7 +79,7 @@ Result<Caller> ApiKeys::identify(std::string_view authorization) const {
         return want == static_cast<char>(std::tolower(static_cast<unsigned char>(got)));
       });
   if (!bearer) return refused;
-  const KeyDigest given = digest_of_key(authorization.substr(kScheme.size()));
+  const Sha256 given = sha256_of(authorization.substr(kScheme.size()));
   const auto holders = table();
   const Holder* found = nullptr;
   for (const Holder& holder : *holders) {

@@ -30,15 +30,12 @@
 #include "base/result.h"
 #include "server/api_key.h"
 #include "server/file_stamp.h"
+#include "server/sha256.h"
 
 namespace latentd {
 
-using KeyDigest = std::array<std::uint8_t, 32>;
-
-KeyDigest digest_of_key(std::string_view key);
-
 struct KeyEntry {
-  KeyDigest digest{};
+  Sha256 digest{};
   KeyPolicy policy;
 };
 
@@ -72,7 +69,7 @@ class ApiKeys final {
 
  private:
   struct Holder {
-    KeyDigest digest{};
+    Sha256 digest{};
     Caller key;
   };
   using Table = std::vector<Holder>;

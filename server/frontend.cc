@@ -19,8 +19,10 @@ Frontend::Frontend(const FrontendOptions& options)
       keys_(options.api_keys),
       stall_limit_(options.stall_limit),
       trace_sample_ratio_(options.trace_sample_ratio),
+      limits_(options.limits),
       intake_(options.max_queue),
       seeds_(std::random_device{}()),
+      prefix_feed_([this](std::function<void()> task) { text_pool_.post(std::move(task)); }),
       egress_(options.egress_threads,
               [this](RequestId id) { port_.cancel(id, FinishReason::kCancelled); }),
       text_pool_(options.text_threads) {}
@@ -28,6 +30,7 @@ Frontend::Frontend(const FrontendOptions& options)
 Frontend::~Frontend() = default;
 
 void Frontend::close() {
+  prefix_feed_.close();
   text_pool_.close();
   egress_.close();
 }
@@ -40,6 +43,7 @@ void Frontend::set_ready(std::unique_ptr<const ServingModel> model, EnginePort p
   model_ = std::move(model);
   port_ = std::move(port);
   metrics_.set_engine(model_->name(), model_->info, port_.stats);
+  prefix_feed_.set_engine(port_.watch_prefixes);
   model_view_.store(model_.get(), std::memory_order_release);
   // A drain that began while loading stays one.
   ServerState loading = ServerState::kLoading;

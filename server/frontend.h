@@ -25,8 +25,10 @@
 #include "server/generation.h"
 #include "server/intake.h"
 #include "server/metrics.h"
+#include "server/prefix_feed.h"
 #include "server/prefix_salt.h"
 #include "server/recent_requests.h"
+#include "server/request_limits.h"
 #include "server/server_state.h"
 #include "server/serving_model.h"
 #include "server/task_pool.h"
@@ -44,6 +46,7 @@ struct FrontendOptions {
   int egress_threads = 1;
   Duration stall_limit = std::chrono::seconds(30);
   double trace_sample_ratio = 1.0;  // of requests that belong to no trace yet
+  RequestLimits limits = {};
 };
 
 class Frontend final {
@@ -74,6 +77,7 @@ class Frontend final {
   // --- for the doors ---
   // A reader that takes nothing for so long is given up.
   Duration stall_limit() const { return stall_limit_; }
+  const RequestLimits& limits() const { return limits_; }
   ServerState state() const { return state_; }
   bool ready() const { return state() == ServerState::kReady; }
   // Null while loading; from then on always the same.
@@ -116,6 +120,13 @@ class Frontend final {
   // Ends a generation; `cause` as Metrics::count_cancelled. Its sink hears of the end.
   void cancel(GenerationId id, std::string_view cause);
 
+  // What the prefix cache gains and loses; of it, what the caller's requests without a cache_salt
+  // may meet is salted so. REQUIRES: model() is there.
+  PrefixFeed& prefix_feed() { return prefix_feed_; }
+  std::uint64_t prefix_salt(const Caller& caller) const {
+    return prefix_salt_.of(tenant_of(caller), "");
+  }
+
   // Ends all generations that the caller's tenant launched with `client_id`; how many there were.
   int abort(const Caller& caller, const std::string& client_id);
   bool is_alive(const Caller& caller, const std::string& client_id) const;
@@ -134,6 +145,7 @@ class Frontend final {
   const Duration stall_limit_;
   const double trace_sample_ratio_;
   SpanExporter* span_exporter_ = nullptr;  // null: nobody collects spans
+  const RequestLimits limits_;
   RecentRequests recent_;
   Intake intake_;
 
@@ -147,6 +159,7 @@ class Frontend final {
   std::unordered_multimap<std::string, GenerationId> alive_;  // guarded by mutex_; by tenant and id
   std::mt19937_64 seeds_;                                     // guarded by mutex_
 
+  PrefixFeed prefix_feed_;
   Egress egress_;
   TaskPool text_pool_;  // last: its tasks use all of the above
 };

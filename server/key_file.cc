@@ -19,14 +19,8 @@ constexpr int kMaxRate = 1'000'000'000;
 constexpr int kMaxPriority = 1'000'000;
 constexpr std::size_t kMaxTenant = 64;
 
-std::string hex(const KeyDigest& digest) {
-  std::string out;
-  for (const std::uint8_t byte : digest) out += fmt::format("{:02x}", byte);
-  return out;
-}
-
-std::optional<KeyDigest> digest_of_hex(const std::string& text) {
-  KeyDigest digest{};
+std::optional<Sha256> digest_of_hex(const std::string& text) {
+  Sha256 digest{};
   if (text.size() != 2 * digest.size()) return std::nullopt;
   const auto value = [](char c) {
     return c <= '9' ? c - '0' : (c | 0x20) - 'a' + 10;  // of a hex digit
@@ -105,7 +99,8 @@ Result<KeyEntry> read_entry(const YAML::Node& node) {
     LATENTD_RETURN_IF_ERROR(read_field(field, item.second, entry, has_digest));
   }
   if (!has_digest) return wrong("sha256", "is required");
-  if (entry.policy.tenant.empty()) entry.policy.tenant = "key-" + hex(entry.digest).substr(0, 12);
+  if (entry.policy.tenant.empty())
+    entry.policy.tenant = "key-" + hex_of(entry.digest).substr(0, 12);
   return entry;
 }
 
@@ -113,7 +108,7 @@ Result<std::vector<KeyEntry>> read_entries(const YAML::Node& root) {
   std::vector<KeyEntry> entries;
   if (root.IsNull()) return entries;
   if (!root.IsSequence()) return Status(StatusCode::kInvalidArgument, "must be a list of keys");
-  std::set<KeyDigest> digests;
+  std::set<Sha256> digests;
   for (const auto& node : root) {
     auto entry = read_entry(node);
     const std::size_t number = entries.size() + 1;
@@ -152,7 +147,7 @@ Result<std::vector<KeyEntry>> read_key_file(const std::filesystem::path& path) {
 
 std::string key_file_line(const KeyEntry& entry) {
   const KeyPolicy& policy = entry.policy;
-  std::string line = "- {sha256: " + hex(entry.digest);
+  std::string line = "- {sha256: " + hex_of(entry.digest);
   if (!policy.tenant.empty()) line += ", tenant: " + policy.tenant;
   const auto add = [&line](const char* name, int value) {
     if (value != 0) line += fmt::format(", {}: {}", name, value);

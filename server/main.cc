@@ -31,7 +31,7 @@ int ask_health(const HealthOptions& options) {
 // The key goes where a redirected line does not.
 int make_key(const KeyPolicy& policy) {
   const std::string key = random_key();
-  std::puts(key_file_line({digest_of_key(key), policy}).c_str());
+  std::puts(key_file_line({sha256_of(key), policy}).c_str());
   std::fprintf(stderr, "%s\n", key.c_str());
   return 0;
 }

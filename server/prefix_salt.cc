@@ -5,7 +5,7 @@
 #include <cstring>
 
 #include "base/check.h"
-#include "server/api_keys.h"
+#include "server/sha256.h"
 
 namespace latentd {
 
@@ -19,7 +19,7 @@ std::uint64_t PrefixSalt::of(const std::string& tenant, const std::string& cache
   // The length makes ("a", "bc") and ("ab", "c") different.
   std::string text(secret_.begin(), secret_.end());
   text += std::to_string(tenant.size()) + ":" + tenant + cache_salt;
-  const KeyDigest digest = digest_of_key(text);
+  const Sha256 digest = sha256_of(text);
   std::uint64_t salt = 0;
   std::memcpy(&salt, digest.data(), sizeof(salt));
   return salt;

@@ -94,6 +94,7 @@ Result<Loaded> load(const ServeOptions& options, EventSink sink) {
   loaded.engine = *std::move(engine);
   loaded.model = std::make_unique<ServingModel>();
   ServingModel& model = *loaded.model;
+  model.directory = options.model;
   model.names = options.served_model_names;
   model.tokenizer = *std::move(loaded_tokenizer);
   model.config = loaded.engine->config();
@@ -101,7 +102,9 @@ Result<Loaded> load(const ServeOptions& options, EventSink sink) {
   model.end_tokens = end_tokens_of(model.config, loaded.engine->generation_defaults());
   if (options.use_generation_config) model.defaults = loaded.engine->generation_defaults();
   model.longest_token_bytes = longest_token_bytes(*model.tokenizer);
-  model.structured = std::make_unique<StructuredOutput>(*model.tokenizer, model.end_tokens);
+  model.limits = options.limits;
+  model.structured = std::make_unique<StructuredOutput>(*model.tokenizer, model.end_tokens,
+                                                        options.limits.max_schema_bytes);
   load_chat_format(options, model);
   model.default_max_tokens = options.default_max_tokens;
   model.created_unix = unix_now();
@@ -111,7 +114,8 @@ Result<Loaded> load(const ServeOptions& options, EventSink sink) {
 EnginePort port_of(Engine& engine) {
   return {[&engine](std::unique_ptr<Request> request) { return engine.submit(std::move(request)); },
           [&engine](RequestId id, FinishReason reason) { engine.cancel(id, reason); },
-          [&engine] { return engine.stats(); }, [&engine] { return engine.page_map(); }};
+          [&engine] { return engine.stats(); }, [&engine] { return engine.page_map(); },
+          [&engine](PrefixSink sink) { engine.watch_prefixes(std::move(sink)); }};
 }
 
 void log_loaded(const EngineInfo& info) {
@@ -143,7 +147,8 @@ class Server final {
         frontend_({.api_keys = options.api_keys,
                    .max_queue = options.max_queue,
                    .stall_limit = options.stall_timeout,
-                   .trace_sample_ratio = options.trace_sample_ratio}) {}
+                   .trace_sample_ratio = options.trace_sample_ratio,
+                   .limits = options.limits}) {}
 
   int run() {
     if (Status status = read_files(); !status.ok()) return give_up(status);
@@ -180,7 +185,10 @@ class Server final {
         http_, HttpServer::start(frontend_, {host, options_.http_port, routes, tls_.get(),
                                              options_.cors_origins}));
     LATENTD_ASSIGN_OR_RETURN(
-        grpc_, GrpcServer::start(frontend_, {host, options_.grpc_port, options_.tls, false}));
+        grpc_, GrpcServer::start(frontend_, {.host = host,
+                                             .port = options_.grpc_port,
+                                             .tls = options_.tls,
+                                             .connection_age = options_.grpc_connection_age}));
     LogFields fields = {{"http", host + ":" + std::to_string(http_->port())},
                         {"grpc", host + ":" + std::to_string(grpc_->port())}};
     if (options_.metrics_port) {
@@ -192,7 +200,9 @@ class Server final {
     }
     if (options_.admin_port) {
       LATENTD_ASSIGN_OR_RETURN(
-          admin_grpc_, GrpcServer::start(frontend_, {host, *options_.admin_port, {}, true}));
+          admin_grpc_,
+          GrpcServer::start(
+              frontend_, {.host = host, .port = *options_.admin_port, .tls = {}, .admin = true}));
       fields.emplace_back("admin", host + ":" + std::to_string(admin_grpc_->port()));
     }
     log_event("listening", fields);

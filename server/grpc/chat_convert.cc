@@ -108,9 +108,10 @@ Result<ChatRead> read_chat(const v1::Chat& message) {
                            read_json(message.template_kwargs_json(), "chat_template_kwargs",
                                      Kind::kMap, "must be the JSON of an object"));
   LATENTD_RETURN_IF_ERROR(read_template_kwargs(kwargs, prompt));
-  LATENTD_ASSIGN_OR_RETURN(prompt.documents,
+  LATENTD_ASSIGN_OR_RETURN(const Value documents,
                            read_json(message.documents_json(), "documents", Kind::kSequence,
                                      "must be the JSON of a list"));
+  LATENTD_RETURN_IF_ERROR(read_documents(documents, prompt));
   LATENTD_ASSIGN_OR_RETURN(chat.tool_use,
                            read_tool_use(to_value(message.tool_choice()), prompt.tools,
                                          !message.no_parallel_tool_calls()));

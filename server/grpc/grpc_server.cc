@@ -5,6 +5,9 @@
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/health_check_service_interface.h>
 
+#include <algorithm>
+#include <chrono>
+
 #include "server/grpc/door_credentials.h"
 #include "server/grpc/generation_service.h"
 #include "server/grpc/vllm_service.h"
@@ -12,16 +15,23 @@
 namespace latentd {
 namespace {
 
-constexpr int kMaxMessageBytes = 8 << 20;
+constexpr int kFewestStreams = 1024;
+constexpr Duration kConnectionGrace = std::chrono::minutes(10);
 
-void set_limits(grpc::ServerBuilder& builder) {
-  builder.SetMaxReceiveMessageSize(kMaxMessageBytes);
-  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, 1024);
+int milliseconds(Duration duration) {
+  return static_cast<int>(std::chrono::duration_cast<std::chrono::milliseconds>(duration).count());
+}
+
+void set_limits(grpc::ServerBuilder& builder, const Frontend& frontend, Duration connection_age) {
+  builder.SetMaxReceiveMessageSize(static_cast<int>(frontend.limits().max_body_bytes));
+  // A gateway has one connection for all that the house takes.
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS,
+                             std::max(kFewestStreams, frontend.max_in_house()));
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 60'000);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 20'000);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 10'000);
-  builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_AGE_MS, 3'600'000);
-  builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_AGE_GRACE_MS, 600'000);
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_AGE_MS, milliseconds(connection_age));
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_AGE_GRACE_MS, milliseconds(kConnectionGrace));
   builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, 16 << 10);
   builder.AddChannelArgument(GRPC_ARG_ENABLE_CHANNELZ, 1);
   // Two servers on one port would share its connections silently.
@@ -55,7 +65,7 @@ Result<std::unique_ptr<GrpcServer>> GrpcServer::start(Frontend& frontend,
   if (options.admin) grpc::channelz::experimental::InitChannelzService();
   auto state = std::make_unique<State>();
   grpc::ServerBuilder builder;
-  set_limits(builder);
+  set_limits(builder, frontend, options.connection_age);
   const std::string address = address_of(options.host, options.port);
   builder.AddListeningPort(address, door_credentials(frontend, options.tls), &state->port);
   if (!options.admin) {

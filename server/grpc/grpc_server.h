@@ -26,6 +26,7 @@ struct GrpcOptions {
   int port = 0;  // 0: any free one
   TlsFiles tls;
   bool admin = false;
+  Duration connection_age = std::chrono::hours(1);  // then no more calls; those that run may end
 };
 
 class GrpcServer final {

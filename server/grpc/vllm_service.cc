@@ -5,7 +5,9 @@
 #include <utility>
 #include <vector>
 
+#include "server/grpc/kv_events.h"
 #include "server/grpc/stream_reactor.h"
+#include "server/grpc/tokenizer_stream.h"
 #include "server/grpc/unary_call.h"
 #include "server/grpc/vllm_convert.h"
 
@@ -109,8 +111,21 @@ class VllmService final : public vllm_engine::VllmEngine::CallbackService {
     return call.end(ok_status());
   }
 
+  grpc::ServerWriteReactor<smg_common::GetTokenizerChunk>* GetTokenizer(
+      grpc::CallbackServerContext* context,
+      const smg_common::GetTokenizerRequest* /*request*/) override {
+    return stream_tokenizer(frontend_, archive_, *context);
+  }
+
+  grpc::ServerWriteReactor<smg_common::KvEventBatch>* SubscribeKvEvents(
+      grpc::CallbackServerContext* context,
+      const smg_common::SubscribeKvEventsRequest* request) override {
+    return subscribe_kv_events(frontend_, *context, *request);
+  }
+
  private:
   Frontend& frontend_;
+  TokenizerArchive archive_;
 };
 
 }  // namespace

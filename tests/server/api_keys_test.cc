@@ -41,7 +41,7 @@ class KeyFile final {
 };
 
 std::string line(const std::string& key, KeyPolicy policy = {}) {
-  return key_file_line({digest_of_key(key), std::move(policy)}) + "\n";
+  return key_file_line({sha256_of(key), std::move(policy)}) + "\n";
 }
 
 KeyPolicy tenant(std::string name) {
