@@ -37,6 +37,18 @@ const Value* member(const Value& map, std::string_view name) {
 
 bool is_list(const Value& value) { return value.is(Kind::kSequence); }
 
+// That those of `names` that are there are strings: templates write them as they come.
+Status check_strings(const Value& map, std::initializer_list<std::string_view> names,
+                     const std::string& path) {
+  for (const std::string_view name : names) {
+    const Value* value = member(map, name);
+    if (value != nullptr && !value->is_string()) {
+      return invalid_argument(path + "." + std::string(name), "must be a string");
+    }
+  }
+  return ok_status();
+}
+
 Result<std::string> part_text(const Value& part, const std::string& path) {
   if (!part.is(Kind::kMap)) return invalid_argument(path, "must be an object with a type");
   const Value* type = member(part, "type");
@@ -91,6 +103,7 @@ Result<Value> read_tool_call(const Value& call, const std::string& path) {
   if (name == nullptr || !name->is_string()) {
     return invalid_argument(path + ".function.name", "must be a string");
   }
+  LATENTD_RETURN_IF_ERROR(check_strings(call, {"id", "type"}, path));
   const Value* arguments = member(*function, "arguments");
   Value object;
   if (arguments == nullptr || (arguments->is_string() && arguments->bytes().empty())) {
@@ -130,6 +143,8 @@ Result<std::string_view> read_role(const Value& message, const std::string& path
 Result<Value> read_message(const Value& message, const std::string& path) {
   if (!message.is(Kind::kMap)) return invalid_argument(path, "must be an object");
   LATENTD_ASSIGN_OR_RETURN(const std::string_view role, read_role(message, path));
+  LATENTD_RETURN_IF_ERROR(
+      check_strings(message, {"name", "tool_call_id", "refusal", "reasoning_content"}, path));
   const Value* content = member(message, "content");
   const bool may_be_empty = role == "assistant" && (member(message, "tool_calls") != nullptr ||
                                                     member(message, "refusal") != nullptr);
@@ -194,8 +209,25 @@ Status read_tools(const Value& tools, ChatPrompt& chat) {
     if (name == nullptr || !name->is_string() || name->bytes().empty()) {
       return invalid_argument(path + ".function.name", "must be a name");
     }
+    LATENTD_RETURN_IF_ERROR(check_strings(*function, {"description"}, path + ".function"));
+    const Value* parameters = member(*function, "parameters");
+    if (parameters != nullptr && !parameters->is(Kind::kMap)) {
+      return invalid_argument(path + ".function.parameters", "must be an object");
+    }
   }
   if (!tools.sequence()->items.empty()) chat.tools = tools;
+  return ok_status();
+}
+
+Status read_documents(const Value& documents, ChatPrompt& chat) {
+  if (documents.is_undefined() || documents.is(Kind::kNone)) return ok_status();
+  if (!is_list(documents)) return invalid_argument("documents", "must be a list of objects");
+  for (std::size_t i = 0; i < documents.sequence()->items.size(); ++i) {
+    if (!documents.sequence()->items[i].is(Kind::kMap)) {
+      return invalid_argument(element("documents", i), "must be an object");
+    }
+  }
+  chat.documents = documents;
   return ok_status();
 }
 

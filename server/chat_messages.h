@@ -20,6 +20,9 @@ Status read_messages(const jinja::Value& messages, ChatPrompt& chat);
 // Sets the tools of `chat`; undefined, none and the empty list are no tools.
 Status read_tools(const jinja::Value& tools, ChatPrompt& chat);
 
+// Sets the documents of `chat`; undefined and none are no documents.
+Status read_documents(const jinja::Value& documents, ChatPrompt& chat);
+
 // Adds what the client gives its template besides (chat_template_kwargs).
 Status read_template_kwargs(const jinja::Value& kwargs, ChatPrompt& chat);
 

@@ -39,8 +39,7 @@ class Egress::Worker final {
     while (true) {
       inbox_.wait_drain(messages);
       if (messages.empty()) return;  // closed
-      const TimePoint now = steady_now();
-      for (Message& message : messages) handle(message, now);
+      for (Message& message : messages) handle(message);
       // One update a generation, however many events came meanwhile.
       for (const GenerationId id : touched_) flush(id);
       touched_.clear();
@@ -49,7 +48,7 @@ class Egress::Worker final {
     }
   }
 
-  void handle(Message& message, TimePoint now) {
+  void handle(Message& message) {
     switch (message.kind) {
       case Message::Kind::kAdd:
         generations_.emplace(message.id, std::move(message.generation));
@@ -66,7 +65,8 @@ class Egress::Worker final {
         for (Event& event : message.events) {
           const auto found = generations_.find(generation_of(event.request));
           if (found == generations_.end()) continue;
-          found->second->on_event(choice_of(event.request), event, now, cancels_);
+          // As of when the engine had it: this thread may be late, and then has much at once.
+          found->second->on_event(choice_of(event.request), event, event.time, cancels_);
           touched_.push_back(found->first);
         }
         break;

@@ -63,6 +63,8 @@ Result<ChatInput> read_chat_input(JsonFields& fields, std::string_view text) {
   fields.read("parallel_tool_calls", parallel);
   fields.read("add_generation_prompt", prompt.add_generation_prompt);
   fields.read("continue_final_message", prompt.continue_final_message);
+  std::string effort;
+  fields.read("reasoning_effort", effort);
   LATENTD_RETURN_IF_ERROR(fields.status());
   LATENTD_RETURN_IF_ERROR(check_continuation(prompt));
   const jinja::Value body = value_of_json(text);
@@ -72,8 +74,10 @@ Result<ChatInput> read_chat_input(JsonFields& fields, std::string_view text) {
   };
   LATENTD_RETURN_IF_ERROR(read_messages(member("messages"), prompt));
   LATENTD_RETURN_IF_ERROR(read_tools(member("tools"), prompt));
+  // Templates that know it look for it under its name; what the client gives its template wins.
+  if (!effort.empty()) prompt.more.emplace_back("reasoning_effort", jinja::Value::string(effort));
   LATENTD_RETURN_IF_ERROR(read_template_kwargs(member("chat_template_kwargs"), prompt));
-  prompt.documents = member("documents");
+  LATENTD_RETURN_IF_ERROR(read_documents(member("documents"), prompt));
   LATENTD_ASSIGN_OR_RETURN(input.tool_use,
                            read_tool_use(member("tool_choice"), prompt.tools, parallel));
   if (input.tool_use.choice == ToolUse::Choice::kNone) prompt.tools = jinja::Value::none();
@@ -81,10 +85,7 @@ Result<ChatInput> read_chat_input(JsonFields& fields, std::string_view text) {
 }
 
 Result<ChatRequest> parse_chat(std::string_view body) {
-  LATENTD_ASSIGN_OR_RETURN(const Json json, parse_json(body));
-  if (!json.is_object()) {
-    return Status(StatusCode::kInvalidArgument, "the body must be a JSON object");
-  }
+  LATENTD_ASSIGN_OR_RETURN(const Json json, parse_body(body));
   ChatRequest request;
   JsonFields fields(json);
   read_generation_fields(fields, request.generation);

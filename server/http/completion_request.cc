@@ -53,7 +53,7 @@ Status read_prompts(const JsonFields& fields, std::vector<Prompt>& prompts) {
 
 Status check_unsupported(const JsonFields& fields) {
   if (const Json* suffix = fields.find("suffix");
-      suffix != nullptr && !(suffix->is_string() && suffix->empty())) {
+      suffix != nullptr && *suffix != "") {
     return invalid_argument("suffix", "is not supported: the model does not fill in the middle");
   }
   return ok_status();
@@ -89,10 +89,7 @@ void read_logprobs(JsonFields& fields, GenerationRequest& generation) {
 }  // namespace
 
 Result<CompletionRequest> parse_completion(std::string_view body) {
-  LATENTD_ASSIGN_OR_RETURN(const Json json, parse_json(body));
-  if (!json.is_object()) {
-    return Status(StatusCode::kInvalidArgument, "the body must be a JSON object");
-  }
+  LATENTD_ASSIGN_OR_RETURN(const Json json, parse_body(body));
   CompletionRequest request;
   GenerationRequest& generation = request.generation;
   JsonFields fields(json);

@@ -1,11 +1,14 @@
 #include "server/http/connection.h"
 
+#include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/steady_timer.hpp>
+#include <boost/asio/this_coro.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/asio/write.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/http.hpp>
+#include <memory>
 #include <optional>
 
 #include "server/access_log.h"
@@ -25,13 +28,11 @@ namespace http = boost::beast::http;
 
 constexpr auto kAwait = asio::as_tuple(asio::use_awaitable);
 constexpr auto kHeaderLimit = std::chrono::seconds(10);
-constexpr auto kBodyLimit = std::chrono::seconds(30);
 constexpr auto kIdleLimit = std::chrono::seconds(75);
 constexpr auto kLingerLimit = std::chrono::seconds(2);
 constexpr std::size_t kLingerBytes = std::size_t{1} << 20;
 constexpr std::uint32_t kMaxHeaderBytes = 16 << 10;
 constexpr std::ptrdiff_t kMaxHeaderLines = 100;
-constexpr std::uint64_t kMaxBodyBytes = std::uint64_t{8} << 20;
 
 using Parser = http::request_parser<http::string_body>;
 
@@ -47,15 +48,62 @@ class ActiveRequest final {
   Door& door_;
 };
 
+// A time limit of reading that leaves the connection open, so that it can be answered: the stream's
+// own would close it. On the connection's strand.
+class ReadLimit final {
+ public:
+  ReadLimit(const asio::any_io_executor& strand, DoorStream& stream, Duration duration)
+      : state_(std::make_shared<State>(State{asio::steady_timer(strand), stream})) {
+    arm(state_, duration);
+  }
+
+  // What became of the reading.
+  boost::system::error_code end(boost::system::error_code error) {
+    state_->over = true;
+    state_->timer.cancel();
+    return state_->is_late && error ? beast::error::timeout : error;
+  }
+
+ private:
+  static constexpr Duration kAgain = std::chrono::milliseconds(100);
+
+  // Outlives this: the timer may have rung and not been heard yet.
+  struct State {
+    asio::steady_timer timer;
+    DoorStream& stream;
+    bool over = false;
+    bool is_late = false;
+  };
+
+  static void arm(const std::shared_ptr<State>& state, Duration duration) {
+    state->timer.expires_after(duration);
+    state->timer.async_wait([state](const boost::system::error_code& error) {
+      if (error || state->over) return;
+      state->is_late = true;
+      boost::system::error_code ignored;
+      state->stream.socket().cancel(ignored);
+      arm(state, kAgain);  // a read may have been about to go on
+    });
+  }
+
+  std::shared_ptr<State> state_;
+};
+
+HttpReply too_large(const RequestLimits& limits) {
+  return http_error(413,
+                    "the body is larger than " + std::to_string(limits.max_body_bytes) + " bytes");
+}
+
 // What a request that could not be read deserves. None: nothing can be said.
-std::optional<HttpReply> read_error(const boost::system::error_code& error, const char* what) {
+std::optional<HttpReply> read_error(const boost::system::error_code& error, const char* what,
+                                    const RequestLimits& limits) {
   if (error == beast::error::timeout)
     return http_error(408, std::string(what) + " came too slowly");
   if (error == http::error::header_limit || error == http::error::buffer_overflow) {
     return http_error(431, "the header is larger than 16384 bytes");
   }
   if (error == http::error::body_limit) {
-    return http_error(413, "the body is larger than 8388608 bytes");
+    return too_large(limits);
   }
   if (error == http::error::end_of_stream || error == http::error::partial_message) {
     return std::nullopt;
@@ -102,6 +150,13 @@ class Connection final {
   }
 
  private:
+  const RequestLimits& limits() const { return door_.frontend.limits(); }
+
+  asio::awaitable<ReadLimit> begin_limit(Duration duration) {
+    stream_.expires_never();
+    co_return ReadLimit(co_await asio::this_coro::executor, stream_, duration);
+  }
+
   // Until the first byte of a request is there. The time between requests is no request's.
   asio::awaitable<bool> await_request(bool first) {
     if (buffer_.size() > 0) co_return true;
@@ -119,12 +174,15 @@ class Connection final {
     parser_.emplace();
     parser_->header_limit(kMaxHeaderBytes);
     parser_->body_limit(boost::none);  // checked below, where it can be answered
-    stream_.expires_after(kHeaderLimit);
-    const auto [error, size] = co_await http::async_read_header(stream_, buffer_, *parser_, kAwait);
+    auto limit = co_await begin_limit(kHeaderLimit);
+    const auto [failed, size] =
+        co_await http::async_read_header(stream_, buffer_, *parser_, kAwait);
+    const boost::system::error_code error = limit.end(failed);
     read_head();
     if (error) {
       style_.keep_alive = false;
-      if (auto reply = read_error(error, "the header")) co_await refuse(*std::move(reply));
+      if (auto reply = read_error(error, "the header", limits()))
+        co_await refuse(*std::move(reply));
       co_return false;
     }
     if (auto reply = check_head()) {
@@ -195,11 +253,19 @@ class Connection final {
     if (!is_json(std::string_view(head["Content-Type"]))) {
       return no_body(http_error(415, "Content-Type must be application/json"));
     }
+    const std::string_view coding(head["Transfer-Encoding"]);
+    if (!coding.empty() && !beast::iequals(coding, "chunked")) {
+      return no_body(http_error(501, "the only Transfer-Encoding that is read is chunked"));
+    }
+    const std::string_view content_coding(head["Content-Encoding"]);
+    if (!content_coding.empty() && !beast::iequals(content_coding, "identity")) {
+      return no_body(http_error(415, "a Content-Encoding is not read: send the body as it is"));
+    }
     if (!parser_->chunked() && !parser_->content_length()) {
       return no_body(http_error(411, "Content-Length or chunked Transfer-Encoding is required"));
     }
-    if (parser_->content_length().value_or(0) > kMaxBodyBytes) {
-      return no_body(http_error(413, "the body is larger than 8388608 bytes"));
+    if (parser_->content_length().value_or(0) > limits().max_body_bytes) {
+      return no_body(too_large(limits()));
     }
     const std::string_view expect(head["Expect"]);
     if (!expect.empty() && !beast::iequals(expect, "100-continue")) {
@@ -226,7 +292,7 @@ class Connection final {
     }
     if (auto failed = co_await read_body()) {
       style_.keep_alive = false;
-      if (auto reply = read_error(failed, "the body")) co_await refuse(*std::move(reply));
+      if (auto reply = read_error(failed, "the body", limits())) co_await refuse(*std::move(reply));
       co_return false;
     }
     const Outcome outcome =
@@ -249,16 +315,16 @@ class Connection final {
   }
 
   asio::awaitable<boost::system::error_code> read_body() {
-    stream_.expires_after(kBodyLimit);
+    auto limit = co_await begin_limit(limits().body_timeout);
     if (!parser_->get()["Expect"].empty() && style_.version >= 11) {
       static constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
       const auto [error, size] =
           co_await asio::async_write(stream_, asio::buffer(kContinue), kAwait);
-      if (error) co_return error;
+      if (error) co_return limit.end(error);
     }
-    parser_->body_limit(kMaxBodyBytes);
+    parser_->body_limit(limits().max_body_bytes);
     const auto [error, size] = co_await http::async_read(stream_, buffer_, *parser_, kAwait);
-    co_return error;
+    co_return limit.end(error);
   }
 
   // An error answer. When it ends the connection, the client gets time to read it: closing on

@@ -2,6 +2,7 @@
 
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <array>
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/post.hpp>
@@ -25,7 +26,7 @@ namespace http = boost::beast::http;
 constexpr auto kAwait = asio::as_tuple(asio::use_awaitable);
 constexpr std::size_t kSliceBytes = 16 << 10;                // what one stall limit is for
 constexpr std::size_t kBacklogLimit = std::size_t{8} << 20;  // of what a reader leaves lying
-constexpr auto kKeepAliveInterval = std::chrono::seconds(15);
+constexpr Duration kKeepAliveInterval = std::chrono::seconds(15);
 
 // What the text pool and egress bring to the connection's strand; touched on that strand alone.
 // Shared with them: they may hold it longer than the connection lives.
@@ -227,7 +228,8 @@ class Exchange final {
     while (true) {
       if (room_->client_left || room_->too_slow) co_return true;
       if (room_->reply || !room_->updates.empty()) co_return true;
-      room_->wake.expires_after(kKeepAliveInterval);
+      // Often enough for a reader that has gone to be noticed within the stall limit.
+      room_->wake.expires_after(std::min(kKeepAliveInterval, door_.frontend.stall_limit() / 2));
       const auto [error] = co_await room_->wake.async_wait(kAwait);
       const bool idle = !error && room_->response != nullptr && room_->response->streams();
       if (idle && room_->updates.empty()) co_return false;

@@ -1,8 +1,9 @@
 // HttpServer: the HTTP door, OpenAI-compatible, on Boost.Beast.
 //
 // A few threads; each connection is a coroutine on a strand of its own. Bounds: header 16 KiB and
-// 100 lines within 10 s, body 8 MiB within 30 s, connections by the number of file descriptors, a
-// write that makes no progress for Frontend::stall_limit ends the connection and its generation.
+// 100 lines within 10 s, bodies as Frontend::limits says, connections by the number of file
+// descriptors, a write that makes no progress for Frontend::stall_limit ends the connection and its
+// generation.
 //
 // Contract: start, stop_listening and stop from one thread, main's. `frontend` outlives it, and no
 // sink of the frontend may be called once it is destroyed (Frontend::close).

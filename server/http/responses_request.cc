@@ -85,6 +85,9 @@ class Messages final {
   Status add_item(int index, const Value& item) {
     const std::string path = "input[" + std::to_string(index) + "]";
     if (!item.is(Kind::kMap)) return invalid_argument(path, "must be an object");
+    if (const Value* id = member(item, "call_id"); id != nullptr && !id->is_string()) {
+      return invalid_argument(path + ".call_id", "must be a string");
+    }
     const Value* type = member(item, "type");
     if (type == nullptr || is_text(type, "message")) {
       MapBuilder map;
@@ -275,6 +278,16 @@ Status respell(const Status& status, const std::vector<int>& items) {
   return Status(status.code(), status.message()).with_field(input_spelling(status.field(), items));
 }
 
+Status read_reasoning(const Value* reasoning, ChatPrompt& prompt) {
+  if (reasoning == nullptr) return ok_status();
+  if (!reasoning->is(Kind::kMap)) return invalid_argument("reasoning", "must be an object");
+  const Value* effort = member(*reasoning, "effort");
+  if (effort == nullptr) return ok_status();
+  if (!effort->is_string()) return invalid_argument("reasoning.effort", "must be a string");
+  prompt.more.emplace_back("reasoning_effort", *effort);
+  return ok_status();
+}
+
 Status read_chat(const Value& body, bool parallel, ResponsesRequest& request) {
   Messages messages;
   LATENTD_RETURN_IF_ERROR(read_input(body, messages));
@@ -283,6 +296,7 @@ Status read_chat(const Value& body, bool parallel, ResponsesRequest& request) {
   LATENTD_RETURN_IF_ERROR(respell(read_messages(messages.list(), prompt), request.items));
   LATENTD_ASSIGN_OR_RETURN(const Value tools, chat_tools(member(body, "tools")));
   LATENTD_RETURN_IF_ERROR(read_tools(tools, prompt));
+  LATENTD_RETURN_IF_ERROR(read_reasoning(member(body, "reasoning"), prompt));
   const Value* kwargs = member(body, "chat_template_kwargs");
   LATENTD_RETURN_IF_ERROR(read_template_kwargs(kwargs ? *kwargs : Value::none(), prompt));
   const Value* choice = member(body, "tool_choice");
@@ -297,10 +311,7 @@ Status read_chat(const Value& body, bool parallel, ResponsesRequest& request) {
 }  // namespace
 
 Result<ResponsesRequest> parse_responses(std::string_view body) {
-  LATENTD_ASSIGN_OR_RETURN(const Json json, parse_json(body));
-  if (!json.is_object()) {
-    return Status(StatusCode::kInvalidArgument, "the body must be a JSON object");
-  }
+  LATENTD_ASSIGN_OR_RETURN(const Json json, parse_body(body));
   ResponsesRequest request;
   GenerationRequest& generation = request.chat.generation;
   JsonFields fields(json);

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import urllib.request
 from pathlib import Path
 
 import grpc
@@ -135,6 +136,24 @@ CASES: list[tuple[str, str, object, str]] = [
     (CHAT, "chat_template", "{{ 1 }}", "is not supported"),
     (CHAT, "functions", [{}], "is not supported"),
     (CHAT, "continue_final_message", True, "needs add_generation_prompt to be false"),
+    *((CHAT, "documents", value, "must be a list of objects") for value in (5, "x", {}, True)),
+    *((CHAT, "documents[1]", [{}, value], "must be an object") for value in (5, "x", [], None)),
+    *((CHAT, "reasoning_effort", value, "must be a string") for value in (5, {}, [])),
+    *(
+        (CHAT, f"messages[0].{name}", [{"role": "user", "content": "x", name: value}], "must be a string")
+        for name in ("name", "tool_call_id", "refusal", "reasoning_content")
+        for value in (5, {}, [])
+    ),
+    (CHAT, "messages[0].tool_calls", [{"role": "assistant", "tool_calls": {}}], "must be a list"),
+    (CHAT, "messages[0].tool_calls[0].function", [{"role": "assistant", "tool_calls": [{}]}], "must be an object"),
+    (CHAT, "messages[0].tool_calls[0].id", [{"role": "assistant", "tool_calls": [{"id": 5, "function": {"name": "f"}}]}], "must be a string"),
+    (CHAT, "messages[0].tool_calls[0].function.arguments", [{"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "[1]"}}]}], "must be the JSON of an object"),
+    (CHAT, "tools", {}, "must be a list"),
+    (CHAT, "tools[0]", [5], "must be an object"),
+    (CHAT, "tools[0].type", [{"type": "code"}], "must be function"),
+    (CHAT, "tools[0].function.name", [{"type": "function", "function": {"name": 5}}], "must be a name"),
+    (CHAT, "tools[0].function.description", [{"type": "function", "function": {"name": "f", "description": 5}}], "must be a string"),
+    (CHAT, "tools[0].function.parameters", [{"type": "function", "function": {"name": "f", "parameters": "{}"}}], "must be an object"),
     (CHAT, "chat_template_kwargs", [], "must be an object"),
     (CHAT, "chat_template_kwargs", {"messages": 1}, "must not contain messages"),
     (TOKENIZE, "prompt", 5, "must be a string"),
@@ -149,7 +168,12 @@ CASES: list[tuple[str, str, object, str]] = [
 # Fields that leave nothing to be drawn together.
 CONFLICTS = [
     ({"allowed_token_ids": [7], "response_format": {"type": "json_object"}}, "cannot be combined with response_format"),
-    ({"allowed_token_ids": [7], "stop_token_ids": [7], "min_tokens": 2}, "must have an id that does not end the text"),
+    ({"allowed_token_ids": [7], "stop_token_ids": [7], "min_tokens": 2}, "allowed_token_ids and min_tokens leave nothing to generate"),
+    ({"allowed_token_ids": ["a", "b"], "bad_words": ["a", "b"]}, "allowed_token_ids and bad_words leave nothing to generate"),
+    (
+        {"allowed_token_ids": ["a", "b"], "bad_words": ["a"], "stop_token_ids": ["b"], "min_tokens": 1},
+        "allowed_token_ids and bad_words and min_tokens leave nothing to generate after 0 tokens",
+    ),
 ]
 
 # Whole bodies: JSON that is none, or that two readers would see differently.
@@ -230,8 +254,31 @@ def test_a_wrong_field_is_named(mini, case):
 @pytest.mark.parametrize("path", (COMPLETIONS, CHAT))
 @pytest.mark.parametrize(("fields", "words"), CONFLICTS)
 def test_fields_that_exclude_each_other_are_refused(mini, path, fields, words):
-    status, error = ask(mini, path, json.dumps({**BASE[path], **fields}).encode())
+    status, error = ask(mini, path, json.dumps({**BASE[path], **with_ids(mini, fields)}).encode())
     assert (status, error["param"]) == (400, "allowed_token_ids") and words in error["message"]
+
+
+def with_ids(mini: Server, fields: dict) -> dict:
+    """Ids for texts that stand where ids belong: of single tokens, which a text becomes with a space before it or without."""
+
+    def ids(text: str) -> list[int]:
+        url = f"http://127.0.0.1:{mini.http_port}/tokenize"
+        found = []
+        for form in (text, " " + text):
+            body = json.dumps({"prompt": form, "add_special_tokens": False}).encode()
+            request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+            with urllib.request.urlopen(request, timeout=20) as answer:
+                tokens = json.load(answer)["tokens"]
+            assert len(tokens) == 1
+            found += tokens
+        return found
+
+    def translate(name: str, value):
+        if not name.endswith("_ids") or not all(isinstance(each, str) for each in value):
+            return value
+        return [token for each in value for token in ids(each)]
+
+    return {name: translate(name, value) for name, value in fields.items()}
 
 
 @pytest.mark.parametrize("path", BASE)

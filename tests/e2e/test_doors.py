@@ -8,13 +8,14 @@ import selectors
 import shutil
 import socket
 import subprocess
+import threading
 import time
 import urllib.error
 import urllib.request
 
 import grpc
 import pytest
-from conftest import Server, eventually
+from conftest import CONTEXT, Server, eventually
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
@@ -271,3 +272,67 @@ def test_two_thousand_event_streams_lose_and_reorder_nothing(start_server):
         assert (ids, "".join(choice["text"] for choice in choices)) == expected[seed]
     server.wait_until_idle()
     assert server.metrics()['latentd_requests_rejected_total{reason="queue_full"}'] == 0
+
+
+def test_a_stream_that_waits_sends_comments(start_server):
+    """Behind a request that has the only slot: whatever stands between client and server sees that the stream lives."""
+    flags = ["--stall-timeout", "1", "--max-num-seqs", "1"]
+    server = start_server("--served-model-name", "tiny", *flags)
+    with socket.create_connection(("127.0.0.1", server.http_port), timeout=60) as first:
+        first.sendall(request_bytes(max_tokens=CONTEXT - 10, n=64))
+        assert first.recv(16).startswith(b"HTTP/1.1 200 OK")
+        drain = threading.Thread(target=lambda: all(iter(lambda: read_or_nothing(first), b"")))
+        drain.start()
+        with socket.create_connection(("127.0.0.1", server.http_port), timeout=60) as second:
+            second.sendall(request_bytes(max_tokens=2).replace(b"Host: t", b"Host: t\r\nConnection: close"))
+            body = b""
+            while b": keep-alive\n\n" not in body:
+                part = second.recv(4096)
+                assert part, body
+                body += part
+            assert b"text/event-stream" in body and b"data: " not in body
+            first.shutdown(socket.SHUT_RDWR)  # its client has left: the second's turn
+            while part := second.recv(4096):
+                body += part
+        drain.join()
+    assert b"data: [DONE]\n\n" in body
+
+
+def read_or_nothing(sock: socket.socket) -> bytes:
+    try:
+        return sock.recv(65536)
+    except OSError:
+        return b""
+
+
+def test_a_connection_serves_one_request_after_another_until_told_otherwise(server):
+    def ask(sock: socket.socket, request: bytes) -> dict[str, str]:
+        sock.sendall(request)
+        stream = sock.makefile("rb")
+        status, headers = stream.readline(), {}
+        while line := stream.readline().strip().decode().lower():
+            name, value = line.split(": ", 1)
+            headers[name] = value
+        if "content-length" in headers:
+            stream.read(int(headers["content-length"]))
+        else:
+            while size := int(stream.readline(), 16):
+                stream.read(size + 2)
+            stream.readline()
+        return headers | {"status": status.decode().split()[1]}
+
+    stream, whole = request_bytes(max_tokens=3), request_bytes(max_tokens=1, stream=False)
+    health = b"GET /healthz HTTP/1.1\r\nHost: t\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", server.http_port), timeout=20) as sock:
+        for request in (health, whole, stream, request_bytes(n=0), health, stream, whole):
+            headers = ask(sock, request)  # a bad request leaves the connection as it is
+            assert headers["status"] == ("400" if b'"n": 0' in request else "200")
+            assert headers.get("connection") != "close"
+        assert ask(sock, health.replace(b"Host: t", b"Host: t\r\nConnection: close"))["connection"] == "close"
+        assert sock.recv(1) == b""
+    with socket.create_connection(("127.0.0.1", server.http_port), timeout=20) as sock:
+        old = health.replace(b"HTTP/1.1", b"HTTP/1.0")
+        headers = ask(sock, old.replace(b"Host: t", b"Host: t\r\nConnection: keep-alive"))
+        assert headers["connection"] == "keep-alive"
+        ask(sock, old)
+        assert sock.recv(1) == b""

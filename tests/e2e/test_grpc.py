@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
+
 import grpc
+import openai
 import pytest
 from conftest import CONTEXT, eventually
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -26,7 +30,7 @@ def test_generate_streams_text_tokens_and_usage(stub, messages, server):
         stopping=messages.StoppingParams(max_tokens=12, ignore_eos=True),
         output=messages.OutputParams(logprobs=2),
     )
-    answers = list(stub.Generate(request, timeout=20))
+    answers = list(stub.Generate(request, timeout=120))
     ids = [token for answer in answers for token in answer.token_ids]
     logprobs = [entry for answer in answers for entry in answer.logprobs]
     assert len(ids) == len(logprobs) == 12
@@ -49,7 +53,7 @@ def test_generate_takes_tokens_and_gives_choices(stub, messages):
         output=messages.OutputParams(n=3),
     )
     by_choice: dict[int, list[int]] = {}
-    for answer in stub.Generate(request, timeout=20):
+    for answer in stub.Generate(request, timeout=120):
         by_choice.setdefault(answer.index, []).extend(answer.token_ids)
     assert sorted(by_choice) == [0, 1, 2] and all(len(ids) == 5 for ids in by_choice.values())
 
@@ -60,7 +64,7 @@ def test_prompt_logprobs_come_before_the_text(stub, messages):
         stopping=messages.StoppingParams(max_tokens=2, ignore_eos=True),
         output=messages.OutputParams(logprobs=0, prompt_logprobs=True),
     )
-    answers = list(stub.Generate(request, timeout=20))
+    answers = list(stub.Generate(request, timeout=120))
     prompt = [entry.token for answer in answers for entry in answer.prompt_logprobs]
     assert bytes(b"".join(entry.token for entry in prompt)) == b"bcd"
     assert all(entry.logprob < 0 for entry in prompt)
@@ -89,7 +93,7 @@ def test_tokenize_and_get_model(stub, messages):
 def test_wrong_fields_are_invalid_arguments_that_name_them(stub, messages, field, change):
     request = messages.GenerateRequest(**({"text": "x"} | change if "token_ids" not in change else change))
     with pytest.raises(grpc.RpcError) as error:
-        list(stub.Generate(request, timeout=20))
+        list(stub.Generate(request, timeout=120))
     assert error.value.code() == grpc.StatusCode.INVALID_ARGUMENT
     assert error.value.details().startswith(field + ": ")
     assert dict(error.value.trailing_metadata())["latentd-field"] == field
@@ -98,7 +102,7 @@ def test_wrong_fields_are_invalid_arguments_that_name_them(stub, messages, field
 def test_no_prompt_a_long_prompt_and_an_unknown_model_have_their_codes(stub, messages):
     def code_of(**fields):
         with pytest.raises(grpc.RpcError) as error:
-            list(stub.Generate(messages.GenerateRequest(**fields), timeout=20))
+            list(stub.Generate(messages.GenerateRequest(**fields), timeout=120))
         return error.value.code()
 
     assert code_of() == grpc.StatusCode.INVALID_ARGUMENT
@@ -127,11 +131,11 @@ def test_a_deadline_stops_the_work(stub, messages, server):
 
 
 def test_abort_ends_the_stream_with_its_own_reason(stub, messages, server):
-    call = stub.Generate(long_request(messages, request_id="to-abort"), timeout=20)
+    call = stub.Generate(long_request(messages, request_id="to-abort"), timeout=120)
     answers = iter(call)
     next(answers)
     with pytest.raises(grpc.RpcError) as error:
-        list(stub.Generate(long_request(messages, request_id="to-abort"), timeout=20))
+        list(stub.Generate(long_request(messages, request_id="to-abort"), timeout=120))
     assert error.value.code() == grpc.StatusCode.ALREADY_EXISTS
     assert stub.Abort(messages.AbortRequest(request_id="to-abort")).aborted == 1
     last = list(answers)[-1]
@@ -165,7 +169,7 @@ def test_many_streams_at_once_all_end(stub, messages):
 
 
 def test_a_stopped_reader_does_not_stop_others(stub, messages):
-    slow = stub.Generate(long_request(messages), timeout=20)
+    slow = stub.Generate(long_request(messages), timeout=120)
     next(iter(slow))  # and no more
     stopping = messages.StoppingParams(max_tokens=4, ignore_eos=True)
     fast = list(stub.Generate(messages.GenerateRequest(text="x", stopping=stopping), timeout=10))
@@ -196,7 +200,7 @@ def test_get_load_counts_what_runs(stub, messages):
 
 def test_trailing_metadata_says_what_a_call_has_cost(stub, messages):
     stopping = messages.StoppingParams(max_tokens=9, ignore_eos=True)
-    call = stub.Generate(messages.GenerateRequest(text="what it costs " * 40, stopping=stopping), timeout=20)
+    call = stub.Generate(messages.GenerateRequest(text="what it costs " * 40, stopping=stopping), timeout=120)
     assert list(call)[-1].usage.completion_tokens == 9
     cost = {key.removeprefix("latentd-"): float(value) for key, value in call.trailing_metadata()
             if key.startswith("latentd-")}
@@ -210,7 +214,7 @@ def test_trailing_metadata_says_what_a_call_has_cost(stub, messages):
 def test_a_format_words_and_tokens_hold_the_text(stub, messages):
     def text(**fields):
         request = messages.GenerateRequest(text="x", **fields)
-        return "".join(answer.text for answer in stub.Generate(request, timeout=20))
+        return "".join(answer.text for answer in stub.Generate(request, timeout=120))
 
     short = messages.StoppingParams(max_tokens=60)
     schema = messages.OutputFormat(json_schema='{"enum": ["one", "two"]}')
@@ -229,6 +233,116 @@ def test_the_prompts_tokens_come_first_when_asked_for(stub, messages):
         output=messages.OutputParams(n=2, return_prompt_token_ids=True),
     )
     first = {}
-    for answer in stub.Generate(request, timeout=20):
+    for answer in stub.Generate(request, timeout=120):
         first.setdefault(answer.index, list(answer.prompt_token_ids))
     assert first == {0: [97, 98], 1: [97, 98]}
+
+
+@pytest.mark.parametrize("tokens", [0, 1, 5])
+def test_fields_that_leave_nothing_to_draw_are_named(stub, messages, server, tokens):
+    """At once where that is known at once, otherwise as soon as it is so; the same through both doors."""
+    word = "a" * (tokens + 1)
+    before = server.metrics()["latentd_generation_tokens_total"]
+    sampling = messages.SamplingParams(allowed_token_ids=[ord("a")], bad_words=[word])
+    with pytest.raises(grpc.RpcError) as error:
+        list(stub.Generate(messages.GenerateRequest(text="x", sampling=sampling), timeout=120))
+    assert error.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    said = f"allowed_token_ids and bad_words leave nothing to generate after {tokens} tokens"
+    assert error.value.details() == f"allowed_token_ids: {said}"
+    assert dict(error.value.trailing_metadata())["latentd-field"] == "allowed_token_ids"
+    with pytest.raises(openai.BadRequestError) as bad:
+        fields = {"allowed_token_ids": [ord("a")], "bad_words": [word]}
+        server.client().completions.create(model="tiny", prompt="x", extra_body=fields)
+    assert bad.value.param == "allowed_token_ids" and said in bad.value.message
+    assert bad.value.response.headers.get("x-should-retry") is None
+    after = server.wait_until_idle()["latentd_generation_tokens_total"]
+    assert after - before == 2 * tokens
+
+
+def test_a_stream_with_nothing_left_to_draw_ends_with_the_error(server):
+    fields = {"allowed_token_ids": [ord("a")], "bad_words": ["a" * 200]}
+    said = ""
+    with pytest.raises(openai.APIError) as error:  # or a 400, if all of it came before the stream's head was out
+        stream = server.client().completions.create(model="tiny", prompt="x", max_tokens=300, stream=True, extra_body=fields)
+        for event in stream:
+            said += event.choices[0].text
+    assert error.value.param == "allowed_token_ids" and ("a" * 199).startswith(said)
+    assert "leave nothing to generate after 199 tokens" in error.value.message
+
+
+def test_a_thousand_streams_share_one_channel(stub, messages, server):
+    """More than run at once; each gets its own answer."""
+    calls = []
+    for i in range(1000):
+        sampling = messages.SamplingParams(seed=i % 7, temperature=2)
+        stopping = messages.StoppingParams(max_tokens=8, ignore_eos=True)
+        calls.append(stub.Generate(messages.GenerateRequest(text="x", sampling=sampling, stopping=stopping), timeout=120))
+    said = [[token for answer in call for token in answer.token_ids] for call in calls]
+    assert all(len(ids) == 8 for ids in said)
+    assert all(said[i] == said[i % 7] for i in range(1000)) and len({tuple(ids) for ids in said[:7]}) > 1
+    server.wait_until_idle()
+
+
+def test_pings_keep_a_silent_channel_and_too_many_end_it(server, messages, proto):
+    """A client may ping every ten seconds; one that does so all the time is told to calm down, and can come back."""
+    polite = [("grpc.keepalive_time_ms", 10_000), ("grpc.keepalive_permit_without_calls", 1)]
+    rude = [("grpc.keepalive_time_ms", 100), ("grpc.keepalive_permit_without_calls", 1),
+            ("grpc.http2.max_pings_without_data", 0), ("grpc.http2.min_time_between_pings_ms", 50),
+            ("grpc.http2.min_sent_ping_interval_without_data_ms", 50)]
+    for options in (polite, rude):
+        with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}", options) as channel:
+            stub = proto.stubs.GenerationStub(channel)
+            for _ in range(3):
+                assert stub.GetModel(messages.GetModelRequest(), timeout=120, wait_for_ready=True).model == "tiny"
+                time.sleep(0.3)
+
+
+def connections(server) -> set[int]:
+    """The ports of this process that are connected to the server's gRPC door."""
+    ports = set()
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/self/net/{table}").read_text().splitlines()[1:]:
+            _, ours, theirs, state = line.split()[:4]
+            if state == "01" and int(theirs.split(":")[1], 16) == server.grpc_port:
+                ports.add(int(ours.split(":")[1], 16))
+    return ports
+
+
+def test_a_connection_of_some_age_takes_no_more_calls_but_ends_those_it_has(start_server, messages, proto):
+    server = start_server("--served-model-name", "tiny", "--grpc-connection-age", "1")
+    with server.channel() as channel:
+        stub = proto.stubs.GenerationStub(channel)
+        long = stub.Generate(long_request(messages, output=messages.OutputParams(logprobs=0)), timeout=300)
+        answers = iter(long)
+        tokens = len(next(answers).token_ids)
+        (first,) = connections(server)
+
+        def moved() -> bool:
+            stub.GetModel(messages.GetModelRequest(), timeout=120, wait_for_ready=True)
+            return bool(connections(server) - {first})
+
+        eventually(moved, timeout=120)  # asked to go, the client makes its next calls over another connection
+        tokens += sum(len(answer.token_ids) for answer in answers)
+        assert tokens == CONTEXT - 10 and long.code() == grpc.StatusCode.OK
+    server.wait_until_idle()
+
+
+@pytest.fixture(scope="module")
+def locked(start_server):
+    return start_server("--served-model-name", "tiny", "--api-key", "k")
+
+
+@pytest.mark.parametrize("message", [b"\xff\xff\xff", b"\x1a\x05ab", b"\x0a" * 100, b"\x00" * (9 << 20), b"x" * (7 << 20)])
+def test_bytes_from_nobody_do_no_harm(locked, message):
+    """Without TLS, gRPC decodes a message before anybody can ask for a key. What is none ends its call and nothing else."""
+    with locked.channel() as channel:
+        for method in ("latentd.v1.Generation/Generate", "latentd.v1.Generation/GetModel",
+                       "vllm.grpc.engine.VllmEngine/Generate", "vllm.grpc.engine.VllmEngine/SubscribeKvEvents"):
+            with pytest.raises(grpc.RpcError) as error:
+                list(channel.unary_stream(f"/{method}")(message, timeout=120))
+            assert error.value.code() in (
+                grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.INTERNAL, grpc.StatusCode.UNAUTHENTICATED,
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+            )  # fmt: skip
+    assert locked.client("k").completions.create(model="tiny", prompt="x", max_tokens=1).usage.completion_tokens == 1
+    assert locked.metrics("k")['latentd_kv_pages{state="used"}'] == 0

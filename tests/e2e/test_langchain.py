@@ -1,14 +1,13 @@
-"""langchain-openai, when it is installed: tools/requirements-langchain.txt says how."""
+"""langchain-openai speaks to the bundled model."""
 
 from __future__ import annotations
 
 import asyncio
 
+import langchain_openai
 import pytest
 from conftest import ROOT, Server
 from pydantic import BaseModel
-
-langchain_openai = pytest.importorskip("langchain_openai")
 
 
 @pytest.fixture(scope="module")

@@ -96,6 +96,18 @@ TEST_F(ChatRequestTest, UnsetLengthIsTheServersAsFarAsTheContextReaches) {
       128 - 18);
 }
 
+TEST_F(ChatRequestTest, GivesTemplatesTheReasoningEffortAndDocuments) {
+  const auto request = parse_chat(
+      R"({"messages": [{"role": "user", "content": "x"}], "reasoning_effort": "low",
+          "documents": [{"title": "t"}]})");
+  ASSERT_TRUE(request.ok()) << request.status().to_string();
+  const auto& prompt = std::get<ChatPrompt>(request->generation.prompts.at(0));
+  ASSERT_EQ(prompt.more.size(), 1U);
+  EXPECT_EQ(prompt.more[0].first, "reasoning_effort");
+  EXPECT_EQ(prompt.more[0].second.bytes(), "low");
+  EXPECT_TRUE(prompt.documents.is(jinja::Kind::kSequence));
+}
+
 TEST_F(ChatRequestTest, NoToolsAreShownWhenNoneMayBeChosen) {
   constexpr std::string_view kTools =
       R"("tools": [{"type": "function", "function": {"name": "f"}}], "tool_choice": )";
@@ -271,6 +283,11 @@ TEST_F(ChatRequestTest, NamesTheFieldThatIsWrong) {
       {R"("chat_template_kwargs": [])", "chat_template_kwargs"},
       {R"("chat_template_kwargs": {"messages": []})", "chat_template_kwargs"},
       {R"("chat_template": "{{ messages }}")", "chat_template"},
+      {R"("documents": {})", "documents"},
+      {R"("documents": [{}, "x"])", "documents[1]"},
+      {R"("reasoning_effort": 3)", "reasoning_effort"},
+      {R"("tools": [{"type": "function", "function": {"name": "f", "parameters": []}}])",
+       "tools[0].function.parameters"},
       {R"("tools": {})", "tools"},
       {R"("tools": [{"type": "code"}])", "tools[0].type"},
       {R"("tools": [{"type": "function"}])", "tools[0].function.name"},
