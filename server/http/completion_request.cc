@@ -52,8 +52,7 @@ Status read_prompts(const JsonFields& fields, std::vector<Prompt>& prompts) {
 }
 
 Status check_unsupported(const JsonFields& fields) {
-  if (const Json* suffix = fields.find("suffix");
-      suffix != nullptr && *suffix != "") {
+  if (const Json* suffix = fields.find("suffix"); suffix != nullptr && *suffix != "") {
     return invalid_argument("suffix", "is not supported: the model does not fill in the middle");
   }
   return ok_status();

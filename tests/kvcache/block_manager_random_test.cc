@@ -279,10 +279,15 @@ TEST_F(BlockManagerRandom, TellsWhatTheTreeGainsAndLoses) {
   }
   blocks_.record_prefixes(nullptr);
   for (std::size_t i = 0; i < kSequences; ++i) {
-    if (model_.sequences[i].open) blocks_.release(clients_[i].pages);
+    if (!model_.sequences[i].open) continue;
+    blocks_.release(clients_[i].pages);
+    model_.release(model_.sequences[i]);
   }
   for (int i = 0; i < 100; ++i) operate();
   EXPECT_TRUE(follower_.changes.empty());
+  for (std::size_t i = 0; i < kSequences; ++i) {
+    if (model_.sequences[i].open) blocks_.release(clients_[i].pages);
+  }
 }
 
 }  // namespace

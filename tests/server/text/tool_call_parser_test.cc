@@ -179,7 +179,7 @@ TEST_F(ToolCallParserTest, ReadsMiniCpmsPython) {
                         "<|tool_call_start|>\n```python\nf(city=\"Ulm\",zip='89\\'073')\n"
                         "g(a=[1, -2.5, True, None], b={'k': (1e3,), \"l\": false}, c=Unit.metric, "
                         "d=Place(name=\"\\u00fc\\n\"))\nns.h()\n```\n<|tool_call_end|>\nDone.");
-  EXPECT_EQ(got.content, "Done.");
+  EXPECT_EQ(got.content, "\nDone.");
   EXPECT_THAT(got.calls,
               ElementsAre(Call{"call_0", "f", R"({"city": "Ulm", "zip": "89'073"})"},
                           Call{"call_1", "g",
