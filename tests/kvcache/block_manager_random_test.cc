@@ -278,6 +278,7 @@ TEST_F(BlockManagerRandom, TellsWhatTheTreeGainsAndLoses) {
     ASSERT_EQ(follower_.prefixes(), expected) << "operation " << i;
   }
   blocks_.record_prefixes(nullptr);
+  follower_.changes = {};  // what came since the last look
   for (std::size_t i = 0; i < kSequences; ++i) {
     if (!model_.sequences[i].open) continue;
     blocks_.release(clients_[i].pages);
