@@ -23,8 +23,6 @@ namespace {
 
 // How long the engine thread sleeps at most, so that its heartbeat stays fresh.
 constexpr Duration kHeartbeat = std::chrono::seconds(1);
-// How long others may pass a request that does not fit (docs/adr/0002-passing.md).
-constexpr Duration kPassLimit = std::chrono::seconds(10);
 // How often the pages are mapped at most, for those who watch.
 constexpr Duration kPageMapInterval = std::chrono::seconds(1);
 
@@ -42,7 +40,6 @@ SchedulerOptions scheduler_options(const EngineOptions& options, const MemoryPla
   scheduler.pipeline_depth = plan.pipeline_depth;
   scheduler.prefix_cache = options.prefix_cache;
   scheduler.overcommit = options.overcommit;
-  scheduler.pass_limit = kPassLimit;
   return scheduler;
 }
 

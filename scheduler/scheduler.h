@@ -43,7 +43,7 @@ struct SchedulerOptions {
   int pipeline_depth = 1;             // 1 or 2
   bool prefix_cache = true;
   bool overcommit = false;
-  Duration pass_limit = std::chrono::seconds(2);
+  Duration pass_limit = std::chrono::seconds(10);  // docs/adr/0002-passing.md
   // > 0: pieces of a prompt end at multiples of this position (or at its end), and prefix hits are
   // rounded down to it.
   int prefill_alignment = 0;
