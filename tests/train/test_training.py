@@ -181,11 +181,11 @@ def test_a_corpus_is_made_of_parts(tmp_path):
     written = [
         {"kind": "dressed", "seed": i, "turns": [["user", "Tell."], ["assistant", t]]} for i, t in enumerate(texts)
     ]
-    documents.write_part(tmp_path / "stories/dressed/part-00.jsonl.xz", written + written[:5])
+    documents.write_part(tmp_path / "stories/dressed/1-00.jsonl.xz", written + written[:5])
     answers = [
         {"kind": "answers", "seed": i, "turns": [["user", "What?"], ["assistant", t[:60]]]} for i, t in enumerate(texts)
     ]
-    documents.write_part(tmp_path / "stories/answers/part-00.jsonl.xz", answers)
+    documents.write_part(tmp_path / "stories/answers/1-00.jsonl.xz", answers)
     script(
         "make_corpus.py",
         "--stories",

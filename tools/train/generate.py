@@ -1,4 +1,4 @@
-"""Lets the teacher write documents of one kind, filters them and saves them as KIND/part-NN.jsonl.xz.
+"""Lets the teacher write documents of one kind, filters them and saves them as KIND/SEED-NN.jsonl.xz.
 
     python generate.py --gguf SmolLM2-135M-Instruct.Q4_1.gguf --kind dressed --out stories --seconds 240
 
@@ -7,7 +7,8 @@ answers   one or two sentences in answer to a simple question (questions.py); la
 
 Whole stories are not asked for: left to itself the teacher goes in circles after a few sentences.
 
-Prints counts of what was dropped and why, and writes them to KIND/counts.json.
+Prints counts of what was dropped and why, and writes them to KIND/counts-SEED.json. SEED is the first task's, so that several
+GPUs can write at once, each from a seed of its own.
 """
 
 from __future__ import annotations
@@ -194,12 +195,12 @@ def main() -> None:
     folder = args.out / args.kind
     size = -(-len(documents) // args.parts) or 1
     paths = [
-        (folder / f"part-{i // size:02}.jsonl.xz", documents[i : i + size]) for i in range(0, len(documents), size)
+        (folder / f"{args.seed}-{i // size:02}.jsonl.xz", documents[i : i + size]) for i in range(0, len(documents), size)
     ]
     with multiprocessing.Pool() as pool:
         pool.starmap(write_part, paths)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "counts.json").write_text(json.dumps(counts, indent=2) + "\n")
+    (folder / f"counts-{args.seed}.json").write_text(json.dumps(counts, indent=2) + "\n")
     say("saved")
 
 

@@ -142,7 +142,8 @@ def main() -> None:
         say(f"{name}: {len(documents)} documents, {len(split.tokens) / 1e6:.1f} million tokens")
     (args.out / "held-out.jsonl").write_text("".join(committed(held, args.committed_bytes)))
     facts["generated"] = {
-        kind: json.loads(path.read_text()) for kind in KINDS if (path := args.stories / kind / "counts.json").exists()
+        kind: [json.loads(path.read_text()) for path in sorted((args.stories / kind).glob("counts-*.json"))]
+        for kind in KINDS
     }
     (args.out / "corpus.json").write_text(json.dumps(facts, indent=2) + "\n")
     with (args.out / "samples.txt").open("w") as file:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def show_data(work: Path) -> None:
-    for path in sorted(work.glob("stories/*/counts.json")):
+    for path in sorted(work.glob("stories/*/counts-*.json")):
         c = json.loads(path.read_text())
         print(
             f"{path.parent.name}: kept {c['kept']} of {c['started']}, {c['tokens'] / 1e6:.1f} M tokens, "
