@@ -63,13 +63,13 @@ class SimulatorTest(harness.LoadTest):
         scenario = self.scenario(
             "arrivals: {process: closed, concurrency: 3}\nrequests: 24\nseed: 3\n"
             "tenants: [{turns: 4, prompt_tokens: {min: 40, max: 90}, output_tokens: {min: 2, max: 9},\n"
-            "           shared_prefix: {tokens: 128}, cancel_rate: 0.2, think_s: 0.001}]\n"
+            "           shared_prefix: {tokens: 128}, think_s: 0.001}]\n"
         )
         real, _ = self.run_tool("--url", server.url, "--scenario", scenario)
         simulated = self.simulate("--cost", str(self.directory / "cost.json"), "--scenario", scenario)
-        # What does not depend on time is the same: who asked for what, who hung up, what was made.
-        for path in (("requests", "planned"), ("requests", "completed"), ("requests", "cancelled"), ("tokens", "output"),
-                     ("tokens", "prompt")):  # fmt: skip
+        # What does not depend on time is the same: who asked for what, what was made. Nobody hangs up: the last tokens of
+        # an answer may come together, and then a busy machine has answered before it is told.
+        for path in (("requests", "planned"), ("requests", "completed"), ("tokens", "output"), ("tokens", "prompt")):
             self.assertEqual(simulated[path[0]][path[1]], real[path[0]][path[1]], path)
         self.assertEqual(simulated["latency_ms"].keys(), real["latency_ms"].keys())
         self.assertEqual(simulated["errors"], {})
