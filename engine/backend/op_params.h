@@ -55,6 +55,7 @@ struct ReserveParams {
   std::int32_t max_positions = 0;   // of a sequence
   std::int32_t page_tokens = 0;
   DType cache_dtype = DType::kF32;
+  bool shares_prefixes = false;  // steps may come with BatchView::prefixes
 };
 
 // A row of the plan as the device sees it: `count` tokens from `first_token` of the step's token
@@ -66,6 +67,18 @@ struct RowView {
   std::int32_t count = 0;
   std::int32_t start = 0;
 };
+
+// Rows [first_row, first_row + num_rows), of one token each, that read the same keys [first_key,
+// last_key) before any of their own: the page tables of their slots agree there.
+struct PrefixView {
+  std::int32_t first_row = 0;
+  std::int32_t num_rows = 0;  // 0: none
+  std::int32_t first_key = 0;
+  std::int32_t last_key = 0;  // at most the start of any of the rows
+  std::int32_t parent = -1;   // the prefix that ends at first_key and whose rows contain these
+};
+// Prefixes around one row.
+inline constexpr std::int32_t kMaxPrefixDepth = 3;
 
 // One step's inputs. All arrays are device memory, filled before the forward pass begins.
 //
@@ -83,6 +96,11 @@ struct BatchView {
   // The same rows in host memory, for work that the host divides; valid while an operation is
   // called, and not kept. May be null; nothing that a captured graph replays may depend on it.
   const RowView* host_rows = nullptr;  // [R]
+  // Keys that rows have in common, for operations that read them once for all; others do not look.
+  // Null, or both are there. Prefixes come first in their array, then empty ones; row_prefixes[r]
+  // is the innermost that holds row r, -1: none.
+  const PrefixView* prefixes = nullptr;        // [R]
+  const std::int32_t* row_prefixes = nullptr;  // [R]
   const std::int32_t* page_table =
       nullptr;                 // [slots, max_pages]; entries past a sequence's end are undefined
   std::int32_t max_pages = 0;  // row stride of page_table

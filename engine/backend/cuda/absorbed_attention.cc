@@ -23,13 +23,18 @@ AbsorbedAttention::AbsorbedAttention(CudaContext& context, DType activation, boo
     : context_(context),
       activation_(activation),
       batch_invariant_(batch_invariant),
+      works_(context),
       prefix_(context),
       shares_(context),
       pieces_(context),
       pages_(context),
+      chains_(context),
+      parts_(context),
+      num_chains_(context),
       sums_(context),
       runs_(context),
-      arrived_(context) {
+      arrived_(context),
+      all_arrived_(context) {
   context.use_device();
   hopper_ = attribute(context, cudaDevAttrComputeCapabilityMajor) == 9;
   processors_ = attribute(context, cudaDevAttrMultiProcessorCount);
@@ -54,16 +59,26 @@ MlaDivision AbsorbedAttention::division(const BatchView& batch, const MlaGeometr
 }
 
 bool AbsorbedAttention::take_memory(const MlaDivision& division, std::int32_t max_tokens,
-                                    std::int32_t max_rows) {
+                                    std::int32_t max_rows, bool shares_prefixes) {
   const auto slots = static_cast<std::size_t>(mla_slots(division, max_rows) * division.group);
   const auto shares = static_cast<std::size_t>(processors_);
-  plan_.prefix = prefix_.take<MlaPrefix>(static_cast<std::size_t>(max_rows) + 1);
+  const auto rows = static_cast<std::size_t>(max_rows);
+  const auto places = static_cast<std::size_t>(mla_places(division, max_tokens, max_rows));
+  const auto partial_rows =
+      static_cast<std::size_t>(mla_partial_rows(division, max_rows, shares_prefixes));
+  plan_.works = works_.take<MlaWork>(2 * rows);
+  plan_.prefix = prefix_.take<MlaPrefix>(2 * rows + 1);
   plan_.shares = shares_.take<MlaShare>(shares);
-  plan_.pieces =
-      pieces_.take<MlaPiece>(static_cast<std::size_t>(mla_places(division, max_tokens, max_rows)));
+  plan_.pieces = pieces_.take<MlaPiece>(places);
   plan_.pages = pages_.take<std::int32_t>(shares * kMlaKnownPages);
-  partials_.sums = sums_.take<float>(slots * kMlaTileRows * kMlaLatent);
-  partials_.runs = runs_.take<float2>(slots * kMlaTileRows);
+  if (shares_prefixes) {
+    plan_.chains = chains_.take<MlaChain>(rows);
+    plan_.parts = parts_.take<MlaParts>(places);
+    plan_.num_chains = num_chains_.take<std::int32_t>(1);
+    partials_.all_arrived = all_arrived_.take<std::uint32_t>(1);
+  }
+  partials_.sums = sums_.take<float>(partial_rows * kMlaLatent);
+  partials_.runs = runs_.take<float2>(partial_rows);
   partials_.arrived = arrived_.take<std::uint32_t>(slots);
   return context_.ok();
 }
@@ -75,15 +90,20 @@ void AbsorbedAttention::reserve(const ReserveParams& p) {
   BatchView decode;
   decode.num_rows = p.max_rows;
   decode.num_tokens = p.max_rows;
-  take_memory(division(decode, g), p.max_tokens, p.max_rows);
+  take_memory(division(decode, g), p.max_tokens, p.max_rows,
+              p.shares_prefixes && !batch_invariant_);
 }
 
 bool AbsorbedAttention::make_plan(const BatchView& batch, const MlaGeometry& g,
                                   std::int32_t page_tokens) {
   plan_.batch = batch;
+  if (batch_invariant_) plan_.batch.prefixes = nullptr;
+  const bool shares_prefixes = plan_.batch.prefixes != nullptr;
   plan_.page_tokens = page_tokens;
   plan_.division = division(batch, g);
-  if (!take_memory(plan_.division, batch.num_tokens, batch.num_rows)) return false;
+  if (!take_memory(plan_.division, batch.num_tokens, batch.num_rows, shares_prefixes)) {
+    return false;
+  }
   return context_.check(launch_mla_plan(context_.stream(), plan_), "plan_attention");
 }
 
@@ -118,6 +138,11 @@ void AbsorbedAttention::run(const AbsorbedAttentionParams& p) {
   params.shares = plan_.shares;
   params.pieces = plan_.pieces;
   params.pages = plan_.pages;
+  if (plan_.batch.prefixes != nullptr) {
+    params.chains = plan_.chains;
+    params.parts = plan_.parts;
+    params.num_chains = plan_.num_chains;
+  }
   params.partials = partials_;
   context_.check(launch_mla_attention(context_.stream(), params), "absorbed_attention");
 }

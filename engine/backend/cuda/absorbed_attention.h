@@ -4,6 +4,9 @@
 // step by a plan made on the device once and read by all layers; everything else to the generic
 // kernel, which needs none.
 //
+// Rows that share a prefix read it once in that kernel (BatchView::prefixes). Others do not look,
+// and under batch invariance nobody does, since a row's bits would depend on who shares with it.
+//
 // Contract: used by the backend's thread. A plan serves the runs of the same batch until `forget`;
 // a run of another batch plans for itself. After `reserve` nothing is allocated, so that captured
 // launches stay valid. Errors go to the context.
@@ -44,7 +47,8 @@ class AbsorbedAttention {
   MlaDivision division(const BatchView& batch, const MlaGeometry& g) const;
   // False after an error.
   bool make_plan(const BatchView& batch, const MlaGeometry& g, std::int32_t page_tokens);
-  bool take_memory(const MlaDivision& division, std::int32_t max_tokens, std::int32_t max_rows);
+  bool take_memory(const MlaDivision& division, std::int32_t max_tokens, std::int32_t max_rows,
+                   bool shares_prefixes);
 
   CudaContext& context_;
   DType activation_;
@@ -52,13 +56,18 @@ class AbsorbedAttention {
   bool hopper_ = false;
   std::int32_t processors_ = 0;
   Planned planned_;
+  Scratch works_;
   Scratch prefix_;
   Scratch shares_;
   Scratch pieces_;
   Scratch pages_;
+  Scratch chains_;
+  Scratch parts_;
+  Scratch num_chains_;
   Scratch sums_;
   Scratch runs_;
   Scratch arrived_;
+  Scratch all_arrived_;
   MlaPlanParams plan_;  // its memory, and the last batch
   MlaPartials partials_;
 };

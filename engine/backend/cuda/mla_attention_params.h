@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "base/dtype.h"
+#include "engine/backend/cuda/mla_chain.h"
 #include "engine/backend/cuda/mla_plan.h"
 #include "engine/backend/op_params.h"
 
@@ -29,17 +30,22 @@ struct MlaPlanParams {
   BatchView batch;
   std::int32_t page_tokens = 0;
   MlaDivision division;
-  MlaPrefix* prefix = nullptr;    // [num_rows + 1]
+  MlaWork* works = nullptr;       // [2 num_rows]
+  MlaPrefix* prefix = nullptr;    // [2 num_rows + 1]
   MlaShare* shares = nullptr;     // [division.shares]
   MlaPiece* pieces = nullptr;     // [mla_places]
   std::int32_t* pages = nullptr;  // [division.shares, kMlaKnownPages]
+  MlaChain* chains = nullptr;     // [num_rows]
+  MlaParts* parts = nullptr;      // [mla_places], of chained units
+  std::int32_t* num_chains = nullptr;
 };
 
-// Partial results, [slots, group, 64] rows each; what they hold before a launch does not matter.
+// Partial results, mla_partial_rows each; what they hold before a launch does not matter.
 struct MlaPartials {
   float* sums = nullptr;  // [.., 512]: sum of exp2(score - highest) * latent
   float2* runs = nullptr;
-  std::uint32_t* arrived = nullptr;  // [slots, group]: 0 between launches
+  std::uint32_t* arrived = nullptr;      // [mla_slots, group]: 0 between launches
+  std::uint32_t* all_arrived = nullptr;  // the same, of all CTAs
 };
 
 struct MlaAttentionParams {
@@ -48,6 +54,9 @@ struct MlaAttentionParams {
   const MlaShare* shares = nullptr;
   const MlaPiece* pieces = nullptr;
   const std::int32_t* pages = nullptr;
+  const MlaChain* chains = nullptr;
+  const MlaParts* parts = nullptr;
+  const std::int32_t* num_chains = nullptr;
   MlaPartials partials;
 };
 

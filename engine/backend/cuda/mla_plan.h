@@ -1,31 +1,22 @@
-// How the 512 + 64 attention kernel divides a step over the GPU: pure functions of the rows.
+// How the 512 + 64 attention kernel divides a step over the GPU: pure functions of its work.
 //
-// A row of the plan holds count * heads query vectors, one behind the other; 64 of them are a row
-// tile, `group` row tiles are a unit. A unit walks its context in key tiles of 64 tokens. Units lie
-// on one line, each as long as its key tiles plus what starting it costs; the line is cut into
-// equal shares, one for each group of CTAs, so a unit may be cut into pieces. Pieces of a unit are
-// merged in the order of their keys.
+// The units of all work (mla_work.h) lie on one line, each as long as its key tiles plus what
+// starting it costs; the line is cut into equal shares, one for each group of CTAs, so a unit may
+// be cut into pieces. Pieces of a unit are merged in the order of their keys; where rows share a
+// prefix, pieces of several units are (mla_chain.h).
 //
 // Batch-invariant division cuts a unit by its own length only and hands whole pieces to the share
 // in which they begin: neighbours move pieces between CTAs and never change them.
 //
-// Contract: host and device code without state; tested on the host. `rows` with count 0 are empty.
+// Contract: host and device code without state; tested on the host.
 #pragma once
 
 #include <cstdint>
 
-#include "engine/backend/op_params.h"
-
-#ifdef __CUDACC__
-#define LATENTD_HOST_DEVICE __host__ __device__
-#else
-#define LATENTD_HOST_DEVICE
-#endif
+#include "engine/backend/cuda/mla_work.h"
 
 namespace latentd::cuda {
 
-inline constexpr int kMlaTileRows = 64;
-inline constexpr int kMlaTileKeys = 64;
 // What a piece costs beside its key tiles, in key tiles: queries, first keys, results.
 inline constexpr int kMlaUnitOverhead = 1;
 // Under batch invariance a unit has at most so many pieces, of at least so many key tiles, and only
@@ -33,27 +24,21 @@ inline constexpr int kMlaUnitOverhead = 1;
 inline constexpr int kMlaInvariantPieces = 8;
 inline constexpr int kMlaInvariantTiles = 8;
 
-inline constexpr int kMlaMostShares = 160;  // and pieces of a unit
-
-struct MlaDivision {
-  std::int32_t heads = 0;
-  std::int32_t group = 1;   // row tiles of a unit = CTAs that walk it side by side
-  std::int32_t shares = 0;  // groups of CTAs, at most kMlaMostShares
-  std::int32_t least = 2;   // key tiles that are worth a share
-  std::int32_t invariant = 0;
-};
+// Pieces of a query vector: units that hold it have at most their ends in common.
+inline constexpr int kMlaMostPieces = 160;
+inline constexpr int kMlaMostShares = kMlaMostPieces - kMaxPrefixDepth;
 
 // What lies before a place of the line, or what a unit adds to it.
 struct MlaPrefix {
   std::int32_t cost = 0;    // length
-  std::int32_t slots = 0;   // pieces of cut units (batch-invariant division only)
-  std::int32_t places = 0;  // in the list of pieces
+  std::int32_t slots = 0;   // batch-invariant division: pieces of cut units; else: chained vectors
+  std::int32_t places = 0;  // in the list of pieces; without batch invariance: units
 };
 
-// Where a share begins: unit `unit` of rows[row] = view, which begins at `before` on the line.
+// Where a share begins: unit `unit` of works[at] = work, which begins at `before` on the line.
 struct MlaStart {
-  RowView view;
-  std::int32_t row = 0;  // the number of rows: the share is empty
+  MlaWork work;
+  std::int32_t at = 0;  // the number of works: the share is empty
   std::int32_t unit = 0;
   MlaPrefix before;
   std::int32_t total = 0;  // the length of the line
@@ -67,18 +52,22 @@ struct MlaTotals {
   std::int32_t largest = 0;  // cost of a unit
 };
 
-// Key tiles [first_tile, last_tile) of a unit. `index` of `count` pieces; partial results lie in
-// slot mla_slot(piece, index).
+// Key tiles [first_tile, last_tile) of a unit. `index` of `count` pieces. What is not all that its
+// query vectors see leaves partial results in row mla_partial_row(piece, index) and behind.
 struct alignas(16) MlaPiece {
   RowView view;
   std::int32_t unit = 0;
-  std::int32_t context = 0;  // keys that the unit's last query sees
+  std::int32_t context = 0;  // where the keys that the unit's last query sees end
   std::int32_t first_tile = 0;
   std::int32_t last_tile = 0;
   std::int32_t index = 0;
   std::int32_t count = 0;
   std::int32_t first_slot = 0;
-  std::int32_t padding = 0;
+  // -1: the unit has all keys of its query vectors. Otherwise how many chained vectors lie before.
+  std::int32_t chain = -1;
+
+  // The result itself, not a part of it.
+  LATENTD_HOST_DEVICE constexpr bool complete() const { return count == 1 && chain < 0; }
 };
 
 // What a group of CTAs reads first: its first piece, and where the list holds the others.
@@ -91,41 +80,22 @@ struct alignas(16) MlaShare {
 inline constexpr int kMlaKnownPages =
     32;  // page-table entries of the first piece that a plan holds
 
-LATENTD_HOST_DEVICE constexpr int mla_divide_up(int a, int b) { return (a + b - 1) / b; }
-
-LATENTD_HOST_DEVICE constexpr int mla_row_tiles(const RowView& row, const MlaDivision& d) {
-  return mla_divide_up(row.count * d.heads, kMlaTileRows);
-}
-
-LATENTD_HOST_DEVICE constexpr int mla_units(const RowView& row, const MlaDivision& d) {
-  return mla_divide_up(mla_row_tiles(row, d), d.group);
-}
-
-// Keys that the last query of a unit sees.
-LATENTD_HOST_DEVICE constexpr int mla_context(const RowView& row, const MlaDivision& d, int unit) {
-  const int past = (unit + 1) * d.group * kMlaTileRows;
-  const int all = row.count * d.heads;
-  return row.start + ((past < all ? past : all) - 1) / d.heads + 1;
-}
-
-LATENTD_HOST_DEVICE constexpr int mla_key_tiles(const RowView& row, const MlaDivision& d,
-                                                int unit) {
-  return mla_divide_up(mla_context(row, d, unit), kMlaTileKeys);
-}
-
 // Key tiles of a piece under batch invariance: a power of two from the unit's own length.
-LATENTD_HOST_DEVICE constexpr int mla_invariant_tiles(const RowView& row, int key_tiles) {
-  if (row.count != 1) return key_tiles;
+LATENTD_HOST_DEVICE constexpr int mla_invariant_tiles(const MlaWork& work, int key_tiles) {
+  if (work.view.count != 1) return key_tiles;
   int tiles = kMlaInvariantTiles;
   while (tiles * kMlaInvariantPieces < key_tiles) tiles *= 2;
   return tiles;
 }
 
 // What a unit adds to the line.
-LATENTD_HOST_DEVICE constexpr MlaPrefix mla_cost(const RowView& row, const MlaDivision& d,
+LATENTD_HOST_DEVICE constexpr MlaPrefix mla_cost(const MlaWork& work, const MlaDivision& d,
                                                  int unit) {
-  const int tiles = mla_key_tiles(row, d, unit);
-  const int pieces = d.invariant != 0 ? mla_divide_up(tiles, mla_invariant_tiles(row, tiles)) : 1;
+  const int tiles = mla_key_tiles(work, d, unit);
+  if (d.invariant == 0) {
+    return {tiles + kMlaUnitOverhead, work.chained != 0 ? mla_unit_vectors(work, d, unit) : 0, 1};
+  }
+  const int pieces = mla_divide_up(tiles, mla_invariant_tiles(work, tiles));
   return {tiles + kMlaUnitOverhead, pieces > 1 ? pieces : 0, pieces};
 }
 
@@ -169,48 +139,83 @@ LATENTD_HOST_DEVICE constexpr MlaSpan mla_span(int base, int cost, int total, in
   return {first, last > first ? last : first};
 }
 
-// Slots of partial results that a launch may use, each of `group` row tiles.
+// Slots of partial results that cut units may use, each of `group` row tiles.
 constexpr std::int64_t mla_slots(const MlaDivision& d, std::int64_t max_rows) {
   if (d.invariant == 0) return std::int64_t{2} * d.shares;
   const int units = mla_divide_up(mla_divide_up(d.heads, kMlaTileRows), d.group);
   return max_rows * units * kMlaInvariantPieces;
 }
 
-// Places that the list of pieces needs.
+// Rows of partial results: those of the slots, then one for each chained vector. Prefixes are of
+// rows of one token.
+constexpr std::int64_t mla_partial_rows(const MlaDivision& d, std::int64_t max_rows,
+                                        bool shares_prefixes) {
+  const std::int64_t cut = mla_slots(d, max_rows) * d.group * kMlaTileRows;
+  return cut + (shares_prefixes ? max_rows * d.heads * (kMaxPrefixDepth + 1) : 0);
+}
+
+// Places that the list of pieces needs. A prefix has at least two rows.
 constexpr std::int64_t mla_places(const MlaDivision& d, std::int64_t max_tokens,
                                   std::int64_t max_rows) {
   const std::int64_t units = max_tokens * d.heads / kMlaTileRows + max_rows;
-  return units + d.shares + (d.invariant != 0 ? mla_slots(d, max_rows) : 0);
+  if (d.invariant != 0) return units + d.shares + mla_slots(d, max_rows);
+  return units + d.shares + kMaxPrefixDepth * (max_rows * d.heads / kMlaTileRows + max_rows / 2);
 }
 
 // The slot of a unit's piece `index`.
-LATENTD_HOST_DEVICE constexpr int mla_slot(const MlaPiece& piece, const MlaDivision& d, int index) {
-  if (d.invariant != 0) return piece.first_slot + index;
-  return index == 0 ? piece.first_slot : piece.first_slot - 1 + 2 * index;
+LATENTD_HOST_DEVICE constexpr int mla_slot(const MlaDivision& d, int first_slot, int index) {
+  if (d.invariant != 0) return first_slot + index;
+  return index == 0 ? first_slot : first_slot - 1 + 2 * index;
 }
 
-// Where share `share` begins; prefix[r] for r in 0 .. num_rows, the last one the totals.
-LATENTD_HOST_DEVICE inline MlaStart mla_start(const RowView* rows, const MlaPrefix* prefix,
-                                              int num_rows, const MlaTotals& totals,
+// The row of partial results of the first query vector in row tile `rank`, of the unit's piece
+// `index`.
+LATENTD_HOST_DEVICE constexpr int mla_partial_row(const MlaPiece& piece, const MlaDivision& d,
+                                                  int index, int rank) {
+  const int rows = d.group * kMlaTileRows;
+  const int first = piece.count > 1 ? mla_slot(d, piece.first_slot, index) * rows
+                                    : 2 * d.shares * rows + piece.chain;
+  return first + rank * kMlaTileRows;
+}
+
+// Passes units at once that are equal and end before `begin`.
+LATENTD_HOST_DEVICE inline void mla_pass_equal_units(MlaStart& start, const MlaDivision& d,
+                                                     int units, int begin) {
+  const MlaPrefix unit = mla_cost(start.work, d, 0);
+  if (units < 2 || unit.cost != mla_cost(start.work, d, units - 1).cost) return;
+  int passed = (begin - start.before.cost) / unit.cost - 1;
+  if (passed > units - 1) passed = units - 1;
+  if (passed <= 0) return;
+  start.unit = passed;
+  start.before.cost += passed * unit.cost;
+  start.before.slots += passed * unit.slots;
+  start.before.places += passed * unit.places;
+}
+
+// Where share `share` begins; prefix[i] for i in 0 .. num_works, the last one the totals.
+LATENTD_HOST_DEVICE inline MlaStart mla_start(const MlaWork* works, const MlaPrefix* prefix,
+                                              int num_works, const MlaTotals& totals,
                                               const MlaDivision& d, int share) {
   MlaStart result;
-  result.row = num_rows;
+  result.at = num_works;
   result.total = totals.cost;
   result.used = mla_used_shares(totals, d);
   if (totals.cost == 0 || share >= result.used) return result;
   const int begin = mla_cut(share, result.total, result.used);
-  int low = 0;  // the last row with prefix <= begin
-  int high = num_rows;
+  int low = 0;  // the last work with prefix <= begin
+  int high = num_works;
   while (high - low > 1) {
     const int middle = (low + high) / 2;
     (prefix[middle].cost <= begin ? low : high) = middle;
   }
   result.before = prefix[low];
-  for (result.row = low; result.row < num_rows; ++result.row) {
-    result.view = rows[result.row];
-    const int units = mla_units(result.view, d);
-    for (result.unit = 0; result.unit < units; ++result.unit) {
-      const MlaPrefix unit = mla_cost(result.view, d, result.unit);
+  for (result.at = low; result.at < num_works; ++result.at) {
+    result.work = works[result.at];
+    const int units = mla_units(result.work, d);
+    result.unit = 0;
+    mla_pass_equal_units(result, d, units, begin);
+    for (; result.unit < units; ++result.unit) {
+      const MlaPrefix unit = mla_cost(result.work, d, result.unit);
       const bool found =
           d.invariant != 0
               ? result.before.cost + unit.cost > begin
@@ -227,11 +232,11 @@ LATENTD_HOST_DEVICE inline MlaStart mla_start(const RowView* rows, const MlaPref
 // The pieces of a share, in the order of the line.
 class MlaWalk {
  public:
-  LATENTD_HOST_DEVICE MlaWalk(const MlaStart& start, const RowView* rows, int num_rows,
+  LATENTD_HOST_DEVICE MlaWalk(const MlaStart& start, const MlaWork* works, int num_works,
                               const MlaDivision& division, int index)
       : start_(start),
-        rows_(rows),
-        num_rows_(num_rows),
+        works_(works),
+        num_works_(num_works),
         division_(division),
         index_(index),
         begin_(start.used > 0 ? mla_cut(index, start.total, start.used) : 0),
@@ -239,16 +244,16 @@ class MlaWalk {
 
   // False when the share has no more.
   LATENTD_HOST_DEVICE bool next(MlaPiece& piece) {
-    while (start_.row < num_rows_) {
-      if (start_.unit >= mla_units(start_.view, division_)) {
-        if (++start_.row < num_rows_) start_.view = rows_[start_.row];
+    while (start_.at < num_works_) {
+      if (start_.unit >= mla_units(start_.work, division_)) {
+        if (++start_.at < num_works_) start_.work = works_[start_.at];
         start_.unit = 0;
         continue;
       }
-      const int tiles = mla_key_tiles(start_.view, division_, start_.unit);
-      piece.view = start_.view;
+      const int tiles = mla_key_tiles(start_.work, division_, start_.unit);
+      piece.view = start_.work.view;
       piece.unit = start_.unit;
-      piece.context = mla_context(start_.view, division_, start_.unit);
+      piece.context = mla_context(start_.work, division_, start_.unit);
       // The unit's first key tile lies behind what starting it costs.
       const int first = start_.before.cost + kMlaUnitOverhead;
       if (division_.invariant != 0) {
@@ -267,37 +272,42 @@ class MlaWalk {
 
   // Where the list holds the piece that `next` gave last: behind one another for a share.
   LATENTD_HOST_DEVICE int place() const { return place_; }
+  // How many units lie before its own; without batch invariance.
+  LATENTD_HOST_DEVICE int unit() const { return place_ - index_; }
 
  private:
-  LATENTD_HOST_DEVICE void pass_unit(int tiles, int slots) {
+  LATENTD_HOST_DEVICE void pass_unit(int tiles, int slots, int places) {
     start_.before.cost += kMlaUnitOverhead + tiles;
     start_.before.slots += slots;
-    start_.before.places += slots > 1 ? slots : 1;
+    start_.before.places += places;
     ++start_.unit;
     next_piece_ = -1;
   }
 
   // The part of the unit that lies in the share.
   LATENTD_HOST_DEVICE void cut(MlaPiece& piece, int first, int tiles, const MlaSpan& span) {
-    piece.first_tile = index_ == span.first ? 0 : begin_ - first;
-    piece.last_tile = index_ == span.last ? tiles : end_ - first;
+    const int behind = start_.work.first_tile;
+    piece.first_tile = behind + (index_ == span.first ? 0 : begin_ - first);
+    piece.last_tile = behind + (index_ == span.last ? tiles : end_ - first);
     piece.index = index_ - span.first;
     piece.count = span.last - span.first + 1;
     piece.first_slot = 2 * span.first + 1;
+    const bool chained = start_.work.chained != 0;
+    piece.chain = chained ? start_.before.slots : -1;
     place_ = start_.before.places + index_;
-    pass_unit(tiles, 0);
+    pass_unit(tiles, chained ? mla_unit_vectors(start_.work, division_, start_.unit) : 0, 1);
   }
 
   // The next piece of the unit that begins in the share.
   LATENTD_HOST_DEVICE bool next_whole(MlaPiece& piece, int first, int tiles) {
-    const int size = mla_invariant_tiles(start_.view, tiles);
+    const int size = mla_invariant_tiles(start_.work, tiles);
     piece.count = mla_divide_up(tiles, size);
     piece.first_slot = start_.before.slots;
     if (next_piece_ < 0) next_piece_ = begin_ > first ? mla_divide_up(begin_ - first, size) : 0;
     piece.index = next_piece_;
     piece.first_tile = piece.index * size;
     if (piece.index >= piece.count || first + piece.first_tile >= end_) {
-      pass_unit(tiles, piece.count > 1 ? piece.count : 0);
+      pass_unit(tiles, piece.count > 1 ? piece.count : 0, piece.count);
       return false;
     }
     piece.last_tile = piece.first_tile + size < tiles ? piece.first_tile + size : tiles;
@@ -307,8 +317,8 @@ class MlaWalk {
   }
 
   MlaStart start_;
-  const RowView* rows_;
-  int num_rows_;
+  const MlaWork* works_;
+  int num_works_;
   MlaDivision division_;
   int index_;
   int begin_;

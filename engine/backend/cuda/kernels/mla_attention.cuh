@@ -379,21 +379,19 @@ __device__ inline void mla_store(const MlaTile& tile, const MlaThread& thread, i
                                  const MlaAttentionParams& p, const MlaPieces& pieces,
                                  const MlaRows& rows, int rank, const MlaSums& sums) {
   const MlaPiece& piece = pieces.piece;
-  const std::size_t slot =
-      static_cast<std::size_t>(mla_slot(piece, p.division, piece.index)) * p.division.group + rank;
+  const auto partial =
+      static_cast<std::size_t>(mla_partial_row(piece, p.division, piece.index, rank));
 #pragma unroll
   for (int row = 0; row < 2; ++row) {
     const int r = thread.row + row * 8;
     const float2 run = tile.runs(pieces.number)[r];
-    if (piece.count == 1) {
+    if (piece.complete()) {
       mla_store_row(thread, group, p, rows, row, 1.0F / run.y, sums);
     } else {
       const bool exists = r < rows.count;
-      mla_store_partial(p.partials.sums + (slot * kMlaTileRows + r) * kMlaLatent + group * 256,
-                        exists, thread, row, sums);
-      if (exists && group == 0 && thread.column == 0) {
-        p.partials.runs[slot * kMlaTileRows + r] = run;
-      }
+      const std::size_t at = partial + static_cast<std::size_t>(r);
+      mla_store_partial(p.partials.sums + at * kMlaLatent + group * 256, exists, thread, row, sums);
+      if (exists && group == 0 && thread.column == 0) p.partials.runs[at] = run;
     }
   }
 }
@@ -436,7 +434,7 @@ __device__ void mla_values(const MlaTile& tile, const MlaAttentionParams& p, int
       mla_release<kGroup>(tile, stage + 1, thread.lane);
     }
     mla_store(tile, thread, group, p, pieces, rows, rank, sums);
-    if (piece.count > 1 && rows.count > 0) {
+    if (piece.count > 1 && piece.chain < 0 && rows.count > 0) {
       mla_arrive(mla_counter(p, piece, rank), threadIdx.x % MlaTile::kValueThreads == 0);
     }
   }
@@ -479,8 +477,11 @@ __global__ void __launch_bounds__(MlaTile::kThreads, 1)
   const int role = static_cast<int>(threadIdx.x) / MlaTile::kGroupThreads;
   if (role < 2) {
     take_registers<MlaTile::kValueRegisters>();
+    const int chains = mla_num_chains(p);
     mla_values<kGroup>(tile, p, role, share, rank);
+    if (chains > 0) mla_arrive(p.partials.all_arrived, threadIdx.x == 0);
     mla_merge(tile, p, share, rank);
+    if (chains > 0) mla_merge_chains(tile, p, chains);
   } else if (role == 2) {
     give_registers<MlaTile::kScoreRegisters>();
     mla_score(tile, p, share, rank);

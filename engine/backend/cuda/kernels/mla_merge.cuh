@@ -1,4 +1,5 @@
-// Merging the pieces of cut units: each of a unit's CTAs merges a part of its rows.
+// Merging partial results: those of cut units by each unit's CTAs, a part of its rows each, and
+// those of rows that share prefixes by all CTAs.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -12,45 +13,106 @@
 
 namespace latentd::cuda {
 
-// The part of a unit's rows that a piece's CTA merges: items [first, last) of kWidth * 128 columns.
-template <int kWidth>
-struct MlaMergeSlice {
-  static constexpr int kItems = kMlaLatent / 128 / kWidth;  // of a row
-  static constexpr int kBatch = 16 / kWidth;                // pieces that a warp reads at once
+// The query vectors of a unit's row tile; the CTAs of all its pieces merge a part each.
+struct MlaUnitSlice {
+  // Where the pieces of a vector lie: row(i) of partial results, in the order of the keys.
+  struct Sources {
+    __device__ int row(int i) const {
+      return mla_slot(d, first_slot, i) * d.group * kMlaTileRows + place;
+    }
+    const MlaDivision& d;
+    int first_slot;
+    int place;  // of the vector in its unit
+    int count;
+  };
+  __device__ int num_vectors() const { return rows.count; }
+  __device__ int part() const { return piece.index; }
+  __device__ int num_parts() const { return piece.count; }
+  __device__ int vector(int i) const { return rows.row + i; }
+  __device__ Sources sources(int i) const {
+    return {p.division, piece.first_slot, rank * kMlaTileRows + i, piece.count};
+  }
 
   const MlaAttentionParams& p;
   const MlaPiece& piece;
   const MlaRows& rows;
   int rank;
-  // Shared memory.
-  float4* parts;   // [value threads]
-  float* factors;  // [value warps, kMlaMostShares]
-
-  __device__ int items() const { return rows.count * kItems; }
-  __device__ int first() const { return items() * piece.index / piece.count; }
-  __device__ int last() const { return items() * (piece.index + 1) / piece.count; }
-  __device__ std::size_t partial_row(int i, int r) const {
-    return (static_cast<std::size_t>(mla_slot(piece, p.division, i)) * p.division.group + rank) *
-               kMlaTileRows +
-           r;
-  }
 };
 
-// What a row's pieces weigh in its result: lane l finds out for pieces l, 32 + l, ...
+// The query vectors of all rows that share prefixes; all CTAs merge a part each.
+struct MlaChainSlice {
+  struct Sources {
+    __device__ int row(int i) const {
+      int link_first = first[0];
+      int index = i;
+#pragma unroll
+      for (int link = 1; link < kMlaMostLinks; ++link) {
+        if (i < begin[link]) continue;
+        link_first = first[link];
+        index = i - begin[link];
+      }
+      return mla_source_row(link_first, index, d);
+    }
+    const MlaDivision& d;
+    int first[kMlaMostLinks];
+    int begin[kMlaMostLinks];  // pieces of the links before
+    int count;
+  };
+  __device__ int num_vectors() const { return num_chains * p.division.heads; }
+  __device__ int part() const { return static_cast<int>(blockIdx.x); }
+  __device__ int num_parts() const { return static_cast<int>(gridDim.x); }
+  __device__ int vector(int i) const {
+    return p.chains[i / p.division.heads].token * p.division.heads + i % p.division.heads;
+  }
+  __device__ Sources sources(int i) const {
+    const MlaChain chain = p.chains[i / p.division.heads];
+    const int vector = chain.token * p.division.heads + i % p.division.heads;
+    MlaSource links[kMlaMostLinks];
+#pragma unroll
+    for (int link = 0; link < kMlaMostLinks; ++link) {
+      if (link < chain.count) {
+        links[link] = mla_source(chain.links[link], p.parts, vector, p.division);
+      }
+    }
+    Sources result{p.division, {}, {}, 0};
+#pragma unroll
+    for (int link = 0; link < kMlaMostLinks; ++link) {
+      result.first[link] = links[link].first;
+      result.begin[link] = result.count;
+      result.count += links[link].count;
+    }
+    return result;
+  }
+
+  const MlaAttentionParams& p;
+  int num_chains;
+};
+
+// Shared memory of merging.
+struct MlaMergeMemory {
+  // All keys are consumed: the stages are free.
+  __device__ explicit MlaMergeMemory(const MlaTile& tile)
+      : parts(reinterpret_cast<float4*>(tile.memory + MlaTile::kKeys)),
+        factors(reinterpret_cast<float*>(parts + MlaTile::kValueThreads)) {}
+  float4* parts;   // [value threads]
+  float* factors;  // [value warps, kMlaMostPieces]
+};
+
+// What a vector's pieces weigh in its result: lane l finds out for pieces l, 32 + l, ...
 struct MlaFactors {
-  static constexpr int kHeld = kMlaMostShares / kWarp;
+  static constexpr int kHeld = kMlaMostPieces / kWarp;
 
   // All loads are on their way before the first is used.
-  template <typename Slice>
-  __device__ void load(const Slice& s, int r) {
+  template <typename Sources>
+  __device__ void load(const MlaPartials& partials, const Sources& sources) {
 #pragma unroll
     for (int i = 0; i < kHeld; ++i) {
       const int piece = i * kWarp + static_cast<int>(threadIdx.x) % kWarp;
-      runs[i] = piece < s.piece.count ? __ldcg(&s.p.partials.runs[s.partial_row(piece, r)])
+      runs[i] = piece < sources.count ? __ldcg(&partials.runs[sources.row(piece)])
                                       : float2{-INFINITY, 0.0F};
     }
   }
-  // Into factors[kMlaMostShares], shared memory of the warp.
+  // Into factors[kMlaMostPieces], shared memory of the warp.
   __device__ void weigh(float* factors) {
     float highest = -INFINITY;
 #pragma unroll
@@ -74,103 +136,137 @@ struct MlaFactors {
   float2 runs[kHeld];
 };
 
-// A lane's 4 columns of every 128 of an item, over pieces [begin, end) in their order.
+// A warp's part of merging: item i is kWidth * 128 columns of a vector, of which a lane has 4 in
+// each 128.
 template <int kWidth>
-__device__ void mla_merge_item(const MlaMergeSlice<kWidth>& s, int item, int begin, int end,
-                               float4 (&total)[kWidth]) {
-  using Slice = MlaMergeSlice<kWidth>;
-  const int r = item / Slice::kItems;
-  const int column =
-      item % Slice::kItems * kWidth * 128 + static_cast<int>(threadIdx.x) % kWarp * 4;
-  float4 part[Slice::kBatch][kWidth];
-  const auto load = [&](int first) {
-#pragma unroll
-    for (int j = 0; j < Slice::kBatch; ++j) {
-      if (first + j >= end) continue;
-      const float* row = s.p.partials.sums + s.partial_row(first + j, r) * kMlaLatent + column;
-#pragma unroll
-      for (int w = 0; w < kWidth; ++w) {
-        part[j][w] = __ldcg(reinterpret_cast<const float4*>(row + w * 128));
-      }
-    }
-  };
-  MlaFactors factors;
-  factors.load(s, r);
-  load(begin);  // on its way while the factors are found
-  float* weights =
-      s.factors + static_cast<int>(threadIdx.x) / kWarp % MlaTile::kValueWarps * kMlaMostShares;
-  factors.weigh(weights);
-#pragma unroll
-  for (int w = 0; w < kWidth; ++w) total[w] = {0.0F, 0.0F, 0.0F, 0.0F};
-  for (int i = begin; i < end; i += Slice::kBatch) {
-    if (i > begin) load(i);
-#pragma unroll
-    for (int j = 0; j < Slice::kBatch; ++j) {
-      if (i + j >= end) continue;
-      const float factor = weights[i + j];
-#pragma unroll
-      for (int w = 0; w < kWidth; ++w) {
-        total[w].x = fmaf(factor, part[j][w].x, total[w].x);
-        total[w].y = fmaf(factor, part[j][w].y, total[w].y);
-        total[w].z = fmaf(factor, part[j][w].z, total[w].z);
-        total[w].w = fmaf(factor, part[j][w].w, total[w].w);
-      }
-    }
-  }
-}
+struct MlaMergeItem {
+  static constexpr int kOfVector = kMlaLatent / 128 / kWidth;
+  static constexpr int kBatch = 16 / kWidth;  // pieces that a warp reads at once
 
-template <int kWidth>
-__device__ void mla_merge_store(const MlaMergeSlice<kWidth>& s, int item,
-                                const float4 (&value)[kWidth]) {
-  using Slice = MlaMergeSlice<kWidth>;
-  const int column =
-      item % Slice::kItems * kWidth * 128 + static_cast<int>(threadIdx.x) % kWarp * 4;
-  auto* out = static_cast<__nv_bfloat16*>(s.p.attention.out) +
-              static_cast<std::size_t>(s.rows.row + item / Slice::kItems) * kMlaLatent + column;
+  __device__ explicit MlaMergeItem(int i)
+      : vector(i / kOfVector),
+        column(i % kOfVector * kWidth * 128 + static_cast<int>(threadIdx.x) % kWarp * 4) {}
+
+  // The sum of pieces [begin, end) in their order.
+  template <typename Sources>
+  __device__ void add(const MlaPartials& partials, const Sources& sources, int begin, int end,
+                      float* factors) {
+    float4 part[kBatch][kWidth];
+    const auto load = [&](int first) {
 #pragma unroll
-  for (int w = 0; w < kWidth; ++w) {
-    const __nv_bfloat162 pair[2] = {__floats2bfloat162_rn(value[w].x, value[w].y),
-                                    __floats2bfloat162_rn(value[w].z, value[w].w)};
-    *reinterpret_cast<uint2*>(out + w * 128) = *reinterpret_cast<const uint2*>(pair);
+      for (int j = 0; j < kBatch; ++j) {
+        if (first + j >= end) continue;
+        const float* row =
+            partials.sums + static_cast<std::size_t>(sources.row(first + j)) * kMlaLatent + column;
+#pragma unroll
+        for (int w = 0; w < kWidth; ++w) {
+          part[j][w] = __ldcg(reinterpret_cast<const float4*>(row + w * 128));
+        }
+      }
+    };
+    MlaFactors weights;
+    weights.load(partials, sources);
+    load(begin);  // on its way while the factors are found
+    weights.weigh(factors);
+#pragma unroll
+    for (int w = 0; w < kWidth; ++w) total[w] = {0.0F, 0.0F, 0.0F, 0.0F};
+    for (int i = begin; i < end; i += kBatch) {
+      if (i > begin) load(i);
+#pragma unroll
+      for (int j = 0; j < kBatch; ++j) {
+        if (i + j >= end) continue;
+        const float factor = factors[i + j];
+#pragma unroll
+        for (int w = 0; w < kWidth; ++w) {
+          total[w].x = fmaf(factor, part[j][w].x, total[w].x);
+          total[w].y = fmaf(factor, part[j][w].y, total[w].y);
+          total[w].z = fmaf(factor, part[j][w].z, total[w].z);
+          total[w].w = fmaf(factor, part[j][w].w, total[w].w);
+        }
+      }
+    }
   }
-}
+
+  // As bf16 to vector `to` of all.
+  __device__ void store(const MlaAttentionParams& p, int to) const {
+    auto* out = static_cast<__nv_bfloat16*>(p.attention.out) +
+                static_cast<std::size_t>(to) * kMlaLatent + column;
+#pragma unroll
+    for (int w = 0; w < kWidth; ++w) {
+      const __nv_bfloat162 pair[2] = {__floats2bfloat162_rn(total[w].x, total[w].y),
+                                      __floats2bfloat162_rn(total[w].z, total[w].w)};
+      *reinterpret_cast<uint2*>(out + w * 128) = *reinterpret_cast<const uint2*>(pair);
+    }
+  }
+
+  int vector;  // of the slice
+  int column;
+  float4 total[kWidth];
+};
+
+// Items [first, last) of a slice are a CTA's.
+template <int kWidth, typename Slice>
+struct MlaMergePart {
+  static constexpr int kOfVector = MlaMergeItem<kWidth>::kOfVector;
+  __device__ explicit MlaMergePart(const Slice& s)
+      : first(s.num_vectors() * kOfVector * s.part() / s.num_parts()),
+        last(s.num_vectors() * kOfVector * (s.part() + 1) / s.num_parts()) {}
+  int first;
+  int last;
+};
 
 // A warp an item.
-template <int kWidth>
-__device__ void mla_merge_wide(const MlaMergeSlice<kWidth>& s) {
+template <int kWidth, typename Slice>
+__device__ void mla_merge_wide(const Slice& s, const MlaMergeMemory& memory) {
   const int warp = static_cast<int>(threadIdx.x) / kWarp % MlaTile::kValueWarps;
-  const int last = s.last();
-  for (int i = s.first() + warp; i < last; i += MlaTile::kValueWarps) {
-    float4 total[kWidth];
-    mla_merge_item(s, i, 0, s.piece.count, total);
-    mla_merge_store(s, i, total);
+  const MlaMergePart<kWidth, Slice> part(s);
+  for (int i = part.first + warp; i < part.last; i += MlaTile::kValueWarps) {
+    MlaMergeItem<kWidth> item(i);
+    const auto sources = s.sources(item.vector);
+    item.add(s.p.partials, sources, 0, sources.count, memory.factors + warp * kMlaMostPieces);
+    item.store(s.p, s.vector(item.vector));
   }
 }
 
 // At most four items: several warps share one, each a run of its pieces.
-__device__ inline void mla_merge_narrow(const MlaMergeSlice<1>& s) {
+template <typename Slice>
+__device__ void mla_merge_narrow(const Slice& s, const MlaMergeMemory& memory) {
   const int self = static_cast<int>(threadIdx.x) % MlaTile::kValueThreads;
-  const int items = s.last() - s.first();
+  const MlaMergePart<1, Slice> part(s);
+  const int items = part.last - part.first;
   const int team = items <= 1 ? 8 : items == 2 ? 4 : 2;
-  const int item = s.first() + self / kWarp / team;
   const int member = self / kWarp % team;
-  const bool busy = item < s.last();
-  float4 total[1];
+  const int i = part.first + self / kWarp / team;
+  const bool busy = i < part.last;
+  MlaMergeItem<1> item(i);
   if (busy) {
-    mla_merge_item(s, item, s.piece.count * member / team, s.piece.count * (member + 1) / team,
-                   total);
-    s.parts[self] = total[0];
+    const auto sources = s.sources(item.vector);
+    item.add(s.p.partials, sources, sources.count * member / team,
+             sources.count * (member + 1) / team, memory.factors + self / kWarp * kMlaMostPieces);
+    memory.parts[self] = item.total[0];
   }
   mla_value_barrier();
   if (!busy || member != 0) return;
-  for (int i = 1; i < team; ++i) {
-    const float4 part = s.parts[self + i * kWarp];
-    total[0].x += part.x;
-    total[0].y += part.y;
-    total[0].z += part.z;
-    total[0].w += part.w;
+  for (int other = 1; other < team; ++other) {
+    const float4 added = memory.parts[self + other * kWarp];
+    item.total[0].x += added.x;
+    item.total[0].y += added.y;
+    item.total[0].z += added.z;
+    item.total[0].w += added.w;
   }
-  mla_merge_store(s, item, total);
+  item.store(s.p, s.vector(item.vector));
+}
+
+template <typename Slice>
+__device__ void mla_merge_slice(const Slice& s, const MlaMergeMemory& memory) {
+  const int vectors = s.num_vectors() / s.num_parts();
+  if (vectors >= MlaTile::kValueWarps) {
+    mla_merge_wide<4>(s, memory);
+  } else if (mla_divide_up(s.num_vectors() * MlaMergeItem<1>::kOfVector, s.num_parts()) > 4) {
+    mla_merge_wide<1>(s, memory);
+  } else {
+    mla_merge_narrow(s, memory);
+  }
 }
 
 // Says that the CTA's piece is complete: what all threads wrote before is seen by whoever waits.
@@ -197,25 +293,34 @@ __device__ inline void mla_wait(const std::uint32_t* counter, std::uint32_t coun
 __device__ inline void mla_merge(const MlaTile& tile, const MlaAttentionParams& p, int share,
                                  int rank) {
   const bool leader = threadIdx.x % MlaTile::kValueThreads == 0;
+  const MlaMergeMemory memory(tile);
   for (MlaPieces pieces(p, share); pieces.more(); pieces.next()) {
     const MlaPiece& piece = pieces.piece;
     const MlaRows rows(piece, p.division, rank);
-    if (rows.count <= 0 || piece.count == 1) continue;
+    if (rows.count <= 0 || piece.count == 1 || piece.chain >= 0) continue;
     std::uint32_t* counter = mla_counter(p, piece, rank);
     const auto count = static_cast<std::uint32_t>(piece.count);
     mla_wait(counter, count, leader);
-    // All keys are consumed: the stages are free.
-    auto* parts = reinterpret_cast<float4*>(tile.memory + MlaTile::kKeys);
-    auto* factors = reinterpret_cast<float*>(parts + MlaTile::kValueThreads);
-    if (rows.count / piece.count >= MlaTile::kValueWarps) {
-      mla_merge_wide<4>({p, piece, rows, rank, parts, factors});
-    } else if (mla_divide_up(rows.count * MlaMergeSlice<1>::kItems, piece.count) > 4) {
-      mla_merge_wide<1>({p, piece, rows, rank, parts, factors});
-    } else {
-      mla_merge_narrow({p, piece, rows, rank, parts, factors});
-    }
+    mla_merge_slice(MlaUnitSlice{p, piece, rows, rank}, memory);
     mla_value_barrier();
     if (leader && atomicAdd(counter, 1U) == 2 * count - 1) *counter = 0;
+  }
+}
+
+__device__ inline int mla_num_chains(const MlaAttentionParams& p) {
+  return p.num_chains == nullptr ? 0 : *p.num_chains;
+}
+
+// The warpgroups of values, when all pieces of the launch are complete or will be without them: the
+// CTA's part of the rows that share prefixes. Shares end together, so one counter for all of them
+// costs no more than one a row.
+__device__ inline void mla_merge_chains(const MlaTile& tile, const MlaAttentionParams& p,
+                                        int num_chains) {
+  const bool leader = threadIdx.x % MlaTile::kValueThreads == 0;
+  mla_wait(p.partials.all_arrived, gridDim.x, leader);
+  mla_merge_slice(MlaChainSlice{p, num_chains}, MlaMergeMemory(tile));
+  if (leader && atomicAdd(p.partials.all_arrived, 1U) == 2 * gridDim.x - 1) {
+    *p.partials.all_arrived = 0;
   }
 }
 

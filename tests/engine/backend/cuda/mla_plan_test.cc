@@ -1,5 +1,5 @@
-// How the 512 + 64 attention divides a step: every key of every query is met exactly once, whatever
-// the rows, and pieces of a unit know one another.
+// How the 512 + 64 attention divides a step whose rows share nothing: every key of every query is
+// met exactly once, whatever the rows, and pieces of a unit know one another.
 #include "engine/backend/cuda/mla_plan.h"
 
 #include <gtest/gtest.h>
@@ -11,51 +11,12 @@
 #include <utility>
 #include <vector>
 
+#include "tests/engine/backend/cuda/mla_division.h"
+
 namespace latentd::cuda {
 namespace {
 
 constexpr unsigned kSeed = 20261130;
-
-struct Division {
-  MlaTotals totals;
-  std::vector<MlaPrefix> prefix;
-  std::vector<std::vector<MlaPiece>> shares;
-  std::set<int> places;
-};
-
-// As the plan kernel and the CTAs do it.
-Division divide(const std::vector<RowView>& rows, const MlaDivision& d) {
-  Division result;
-  MlaPrefix sum;
-  for (const RowView& row : rows) {
-    result.prefix.push_back(sum);
-    for (int unit = 0; unit < mla_units(row, d); ++unit) {
-      const MlaPrefix one = mla_cost(row, d, unit);
-      sum.cost += one.cost;
-      sum.slots += one.slots;
-      sum.places += one.places;
-      ++result.totals.units;
-      result.totals.largest = std::max(result.totals.largest, one.cost);
-    }
-  }
-  result.prefix.push_back(sum);
-  result.totals.cost = sum.cost;
-  const auto num_rows = static_cast<int>(rows.size());
-  for (int share = 0; share < d.shares; ++share) {
-    MlaWalk walk(mla_start(rows.data(), result.prefix.data(), num_rows, result.totals, d, share),
-                 rows.data(), num_rows, d, share);
-    std::vector<MlaPiece> pieces;
-    MlaPiece piece;
-    int last_place = 0;
-    for (; walk.next(piece); pieces.push_back(piece)) {
-      EXPECT_TRUE(result.places.insert(walk.place()).second) << "a place is used twice";
-      EXPECT_TRUE(pieces.empty() || walk.place() == last_place + 1);
-      last_place = walk.place();
-    }
-    result.shares.push_back(std::move(pieces));
-  }
-  return result;
-}
 
 using Unit = std::pair<int, int>;  // first token of the row, unit
 
@@ -71,12 +32,13 @@ std::map<Unit, std::vector<MlaPiece>> by_unit(const Division& division) {
 
 // Key tiles of all units are met once and in order, and slots of cut units are their own.
 void expect_complete(const std::vector<RowView>& rows, const MlaDivision& d) {
-  const Division division = divide(rows, d);
+  const Division division = divide({rows, {}, {}}, d);
   const auto units = by_unit(division);
   std::set<int> slots;
   std::size_t expected = 0;
   for (const RowView& row : rows) {
-    for (int unit = 0; unit < mla_units(row, d); ++unit, ++expected) {
+    const MlaWork work = mla_row_work(row, nullptr, -1);
+    for (int unit = 0; unit < mla_units(work, d); ++unit, ++expected) {
       const auto found = units.find({row.first_token, unit});
       ASSERT_NE(found, units.end()) << "row at token " << row.first_token << ", unit " << unit;
       const std::vector<MlaPiece>& pieces = found->second;
@@ -90,15 +52,15 @@ void expect_complete(const std::vector<RowView>& rows, const MlaDivision& d) {
         ASSERT_LE(pieces[i].context, row.start + row.count);
         next = pieces[i].last_tile;
         if (pieces.size() == 1) continue;
-        const int slot = mla_slot(pieces[i], d, pieces[i].index);
+        const int slot = mla_slot(d, pieces[i].first_slot, pieces[i].index);
         ASSERT_TRUE(slots.insert(slot).second) << "slot " << slot << " is used twice";
         ASSERT_GE(slot, 0);
         ASSERT_LT(slot, mla_slots(d, static_cast<std::int64_t>(rows.size())));
       }
-      ASSERT_EQ(next, mla_key_tiles(row, d, unit));
+      ASSERT_EQ(next, mla_key_tiles(work, d, unit));
     }
     if (row.count > 0) {
-      ASSERT_EQ(mla_context(row, d, mla_units(row, d) - 1), row.start + row.count);
+      ASSERT_EQ(mla_context(work, d, mla_units(work, d) - 1), row.start + row.count);
     }
   }
   ASSERT_EQ(units.size(), expected);
@@ -153,7 +115,7 @@ TEST(MlaPlan, SharesOfALongAndManyShortRowsAreNearlyEven) {
   d.shares = 132;
   std::vector<RowView> rows;
   for (int i = 0; i < 65; ++i) rows.push_back({i, i, 1, i == 7 ? 131071 : 499});
-  EXPECT_LE(most_tiles(divide(rows, d)), (2048 + 65 * 9) / 132 * 9 / 8 + 1);
+  EXPECT_LE(most_tiles(divide({rows, {}, {}}, d)), (2048 + 65 * 9) / 132 * 9 / 8 + 1);
 }
 
 TEST(MlaPlan, UnitsOfOneLengthAreCutAlike) {
@@ -170,7 +132,7 @@ TEST(MlaPlan, UnitsOfOneLengthAreCutAlike) {
                           {32, 2048, 4, 9}}) {
     std::vector<RowView> rows;
     for (int i = 0; i < u.batch; ++i) rows.push_back({i, i, 1, u.context - 1});
-    const Division division = divide(rows, d);
+    const Division division = divide({rows, {}, {}}, d);
     EXPECT_LE(most_tiles(division), u.most) << u.batch;
     for (const auto& [unit, pieces] : by_unit(division)) {
       EXPECT_EQ(pieces.size(), static_cast<std::size_t>(u.pieces)) << u.batch << ", " << u.context;
@@ -182,7 +144,7 @@ TEST(MlaPlan, SmallWorkTakesFewShares) {
   MlaDivision d;
   d.heads = 16;
   d.shares = 132;
-  const Division division = divide({{0, 0, 1, 63}}, d);
+  const Division division = divide({{{0, 0, 1, 63}}, {}, {}}, d);
   EXPECT_EQ(std::count_if(division.shares.begin(), division.shares.end(),
                           [](const auto& share) { return !share.empty(); }),
             1);
@@ -197,10 +159,10 @@ TEST(MlaPlan, InvariantPiecesDependOnNothingButTheirRow) {
     d.shares = 132 / d.group;
     d.invariant = 1;
     const std::vector<RowView> rows = random_rows(random);
-    for (const auto& [unit, pieces] : by_unit(divide(rows, d))) {
+    for (const auto& [unit, pieces] : by_unit(divide({rows, {}, {}}, d))) {
       RowView row = pieces.front().view;
       row.first_token = 0;
-      const auto alone = by_unit(divide({row}, d)).at({0, unit.second});
+      const auto alone = by_unit(divide({{row}, {}, {}}, d)).at({0, unit.second});
       ASSERT_EQ(alone.size(), pieces.size()) << "trial " << trial << ", seed " << kSeed;
       for (std::size_t i = 0; i < pieces.size(); ++i) {
         ASSERT_EQ(alone[i].first_tile, pieces[i].first_tile);
