@@ -79,26 +79,6 @@ class AttentionOps : public ::testing::TestWithParam<Case> {
   std::mt19937_64 random_{kSeed};
 };
 
-// sum_j softmax(scale q . c_j) c_j over the first kv_lora values of the rows c_j.
-std::vector<double> attend_latents(const MlaGeometry& g, std::span<const double> q,
-                                   std::span<const double> rows) {
-  const std::size_t width = size(g.latent_dim());
-  const std::size_t count = rows.size() / width;
-  std::vector<double> scores(count);
-  for (std::size_t j = 0; j < count; ++j) {
-    for (std::size_t i = 0; i < width; ++i) scores[j] += q[i] * rows[j * width + i];
-    scores[j] *= static_cast<double>(g.softmax_scale);
-  }
-  const double highest = *std::max_element(scores.begin(), scores.end());
-  double total = 0.0;
-  for (double& score : scores) total += score = std::exp(score - highest);
-  std::vector<double> out(size(g.kv_lora_rank));
-  for (std::size_t j = 0; j < count; ++j) {
-    for (std::size_t i = 0; i < out.size(); ++i) out[i] += scores[j] / total * rows[j * width + i];
-  }
-  return out;
-}
-
 TEST_P(AttentionOps, AbsorbedAttentionSeesExactlyThePositionsUpToItsOwn) {
   Device device(*GetParam().backend);
   const std::vector<MlaGeometry> geometries = {
@@ -126,8 +106,9 @@ TEST_P(AttentionOps, AbsorbedAttentionSeesExactlyThePositionsUpToItsOwn) {
       const auto seen = device.as_seen(q);
       std::vector<double> expected;
       for (std::size_t i = 0; i < rows; ++i) {
-        const auto one = attend_latents(g, std::span(seen).subspan(i * width, width),
-                                        step.visible(g, 0, static_cast<int>(i) / g.num_heads));
+        const auto one = oracle::attend_latents(
+            g.kv_lora_rank, g.softmax_scale, std::span(seen).subspan(i * width, width),
+            step.visible(g, 0, static_cast<int>(i) / g.num_heads));
         expected.insert(expected.end(), one.begin(), one.end());
       }
       EXPECT_LT(oracle::relative_error(actual, expected), device.tolerance());
@@ -159,7 +140,8 @@ AbsorbedResult absorbed_result(Device& device, const MlaGeometry& g, const Batch
   for (std::size_t i = 0; i < vectors; i += size(stride)) {
     const auto rows = visible(static_cast<int>(i) / g.num_heads);
     if (rows.empty()) continue;
-    const auto one = attend_latents(g, std::span(seen).subspan(i * width, width), rows);
+    const auto one = oracle::attend_latents(g.kv_lora_rank, g.softmax_scale,
+                                            std::span(seen).subspan(i * width, width), rows);
     result.expected.insert(result.expected.end(), one.begin(), one.end());
     for (std::size_t c = 0; c < out_width; ++c) {
       result.actual.push_back(static_cast<double>(result.all[i * out_width + c]));

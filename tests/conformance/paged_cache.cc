@@ -75,6 +75,13 @@ PagedCache::PagedCache(Device& device, std::mt19937_64& random, const MlaGeometr
   device_pool_ = device.array(pool_);
 }
 
+void PagedCache::share(int of, int slot, int tokens) {
+  LATENTD_CHECK(tokens % layout_.page_tokens() == 0, "{} tokens are no whole pages", tokens);
+  const auto first = table_.begin() + of * max_pages_;
+  std::copy(first, first + tokens / layout_.page_tokens(), table_.begin() + slot * max_pages_);
+  device_table_ = device_.array(table_);
+}
+
 std::size_t PagedCache::row_offset(int slot, int position, int plane) const {
   const std::int32_t page = table_[size(slot * max_pages_ + position / layout_.page_tokens())];
   LATENTD_CHECK(page >= 0 && page < num_pages_, "slot {} has no token {}", slot, position);

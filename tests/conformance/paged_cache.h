@@ -24,6 +24,8 @@ class PagedCache {
   PagedCache(Device& device, std::mt19937_64& random, const MlaGeometry& geometry, DType dtype,
              const std::vector<int>& lengths, const CacheOptions& options = {});
 
+  // The first `tokens` tokens of `slot`, whole pages, are those of slot `of` from now on.
+  void share(int of, int slot, int tokens);
   // The row of `position` becomes `values` [latent_dim], rounded to the cache's dtype; in fp8 as
   // tests/support/fp8_oracle.h rounds. Returns what it is then.
   std::vector<double> set(int slot, int position, std::span<const float> values);

@@ -230,6 +230,21 @@ Vector attention(const AttentionShape& shape, std::span<const double> q,
   return out;
 }
 
+Vector attend_latents(int kv_lora_rank, double scale, std::span<const double> q,
+                      std::span<const double> rows) {
+  const std::size_t width = q.size();
+  Vector scores;
+  for (std::size_t j = 0; j < rows.size(); j += width) {
+    scores.push_back(scale * dot(q, rows.subspan(j, width)));
+  }
+  scores = softmax(std::move(scores));
+  Vector out(to_size(kv_lora_rank));
+  for (std::size_t j = 0; j < scores.size(); ++j) {
+    for (std::size_t i = 0; i < out.size(); ++i) out[i] += scores[j] * rows[j * width + i];
+  }
+  return out;
+}
+
 Routing route(std::span<const double> logits, std::span<const double> bias,
               const MoeConfig& config) {
   Vector scores(logits.begin(), logits.end());

@@ -63,6 +63,11 @@ AttentionShape attention_shape(const ModelConfig& config);
 Vector attention(const AttentionShape& shape, std::span<const double> q,
                  std::span<const double> latents, const TensorView& kv_b);
 
+// One absorbed query [K + R] against cached rows [tokens, K + R]: sum_j softmax(scale q . c_j) c_j
+// over the first kv_lora_rank values of the rows.
+Vector attend_latents(int kv_lora_rank, double scale, std::span<const double> q,
+                      std::span<const double> rows);
+
 // The experts of one token, ids ascending, and their weights.
 struct Routing {
   std::vector<int> experts;

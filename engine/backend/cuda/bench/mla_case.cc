@@ -19,6 +19,20 @@ constexpr std::uint64_t kSeed = 20261124;
 
 std::size_t size(std::int64_t value) { return static_cast<std::size_t>(value); }
 
+// The page table of all sequences, in pages counted from 0.
+std::vector<std::int32_t> page_layout(const MlaShape& shape, int max_pages, int page_tokens) {
+  std::vector<std::int32_t> table(size(std::int64_t{shape.batch} * max_pages));
+  std::int32_t next = 0;
+  for (int r = 0; r < shape.batch; ++r) {
+    for (int i = 0; i < max_pages; ++i) {
+      const bool shared = r % shape.members > 0 && i < shape.shared / page_tokens;
+      table[size(std::int64_t{r} * max_pages + i)] =
+          shared ? table[size(std::int64_t{r - 1} * max_pages + i)] : next++;
+    }
+  }
+  return table;
+}
+
 }  // namespace
 
 struct MlaBench::Inputs {
@@ -50,6 +64,25 @@ Result<void*> MlaBench::upload(Inputs& inputs, const void* data, std::size_t byt
   }
   inputs.memory.push_back(std::move(buffer));
   return inputs.memory.back()->data();
+}
+
+// The prefixes that the sequences share, as rows of a step have them.
+Status MlaBench::share(const MlaShape& shape, Inputs& inputs, BatchView& batch) {
+  if (!shape.prefixes) return ok_status();
+  std::vector<PrefixView> prefixes(size(shape.batch));
+  std::vector<std::int32_t> row_prefixes(size(shape.batch), -1);
+  for (int r = 0; r < shape.batch; ++r) {
+    const int prefix = r / shape.members;
+    row_prefixes[size(r)] = prefix;
+    prefixes[size(prefix)] = {prefix * shape.members, r % shape.members + 1, 0, shape.shared, -1};
+  }
+  LATENTD_ASSIGN_OR_RETURN(void* views,
+                           upload(inputs, prefixes.data(), prefixes.size() * sizeof(PrefixView)));
+  LATENTD_ASSIGN_OR_RETURN(void* of_rows,
+                           upload(inputs, row_prefixes.data(), row_prefixes.size() * 4));
+  batch.prefixes = static_cast<const PrefixView*>(views);
+  batch.row_prefixes = static_cast<const std::int32_t*>(of_rows);
+  return ok_status();
 }
 
 Status MlaBench::make_inputs(const MlaShape& shape, Inputs& inputs) {
@@ -86,9 +119,11 @@ Status MlaBench::make_inputs(const MlaShape& shape, Inputs& inputs) {
   p.batch.positions = static_cast<const std::int32_t*>(device_positions);
   p.batch.token_slots = static_cast<const std::int32_t*>(device_slots);
   p.batch.max_pages = (shape.context + page_tokens_ - 1) / page_tokens_;
+  LATENTD_RETURN_IF_ERROR(share(shape, inputs, p.batch));
 
   // The sets are layers of one cache, read through one page table.
-  const std::int64_t pages = std::int64_t{shape.batch} * p.batch.max_pages;
+  const std::vector<std::int32_t> layout = page_layout(shape, p.batch.max_pages, page_tokens_);
+  const std::int64_t pages = *std::max_element(layout.begin(), layout.end()) + 1;
   const std::size_t layer_bytes = size(page_tokens_) * kMlaWidth * 2;
   const auto fitting = static_cast<int>(pool_->size() / (size(pages) * layer_bytes));
   const auto rotated = static_cast<int>(kRotatedBytes / (size(pages) * layer_bytes)) + 2;
@@ -99,7 +134,10 @@ Status MlaBench::make_inputs(const MlaShape& shape, Inputs& inputs) {
   std::iota(order.begin(), order.end(), 0);
   std::mt19937_64 random(kSeed);
   std::shuffle(order.begin(), order.end(), random);
-  LATENTD_ASSIGN_OR_RETURN(void* table, upload(inputs, order.data(), size(pages) * 4));
+  std::vector<std::int32_t> entries;
+  entries.reserve(layout.size());
+  for (const std::int32_t page : layout) entries.push_back(order[size(page)]);
+  LATENTD_ASSIGN_OR_RETURN(void* table, upload(inputs, entries.data(), entries.size() * 4));
   p.batch.page_table = static_cast<const std::int32_t*>(table);
 
   const std::size_t vectors = size(tokens) * size(shape.heads);

@@ -20,6 +20,11 @@ struct MlaShape {
   int query = 1;  // tokens a sequence
   int heads = 16;
   int context = 4096;  // tokens that the last query sees
+  // Every `members` sequences, one behind the other, have their first `shared` tokens in common;
+  // whether they are read once is the prefixes' to say.
+  int members = 1;
+  int shared = 0;  // whole pages
+  bool prefixes = false;
 };
 
 struct MlaResult {
@@ -47,6 +52,7 @@ class MlaBench {
 
   struct Inputs;
   Result<void*> upload(Inputs& inputs, const void* data, std::size_t bytes);
+  Status share(const MlaShape& shape, Inputs& inputs, BatchView& batch);
   Status make_inputs(const MlaShape& shape, Inputs& inputs);
   Status check(const MlaShape& shape, const Inputs& inputs, MlaResult& result);
   // Best of several replays of `launches` calls, microseconds a call.
