@@ -1,6 +1,9 @@
 #include "server/http/router.h"
 
+#include <algorithm>
 #include <array>
+
+#include "server/percent_decode.h"
 
 namespace latentd {
 namespace {
@@ -34,11 +37,19 @@ constexpr std::array kRoutes = {
 };
 constexpr std::string_view kModelPrefix = "/v1/models/";
 
-int hex_value(char c) {
-  if (c >= '0' && c <= '9') return c - '0';
-  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-  if (c >= 'A' && c <= 'F') return c - 'A' + 10;
-  return -1;
+// Where the path of a target begins: after "http://host" or "https://host" in absolute form. A URI
+// without a host is none (RFC 9110 4.2.1).
+std::string_view after_host(std::string_view target) {
+  for (const std::string_view scheme : {"http://", "https://"}) {
+    if (!std::ranges::equal(target.substr(0, scheme.size()), scheme, [](char a, char b) {
+          return (a >= 'A' && a <= 'Z' ? a + 32 : a) == b;
+        })) {
+      continue;
+    }
+    const std::size_t end = std::min(target.find_first_of("/?", scheme.size()), target.size());
+    return end == scheme.size() ? target : target.substr(end);
+  }
+  return target;
 }
 
 }  // namespace
@@ -54,24 +65,10 @@ bool RouteMatch::allows(std::string_view method) const {
   return false;
 }
 
-std::string_view path_of(std::string_view target) { return target.substr(0, target.find('?')); }
-
-std::optional<std::string> percent_decode(std::string_view text) {
-  std::string out;
-  out.reserve(text.size());
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    if (text[i] != '%') {
-      out += text[i];
-      continue;
-    }
-    if (i + 2 >= text.size()) return std::nullopt;
-    const int high = hex_value(text[i + 1]);
-    const int low = hex_value(text[i + 2]);
-    if (high < 0 || low < 0 || (high == 0 && low == 0)) return std::nullopt;
-    out += static_cast<char>(high * 16 + low);
-    i += 2;
-  }
-  return out;
+std::string_view path_of(std::string_view target) {
+  const std::string_view rest = after_host(target);
+  const std::string_view path = rest.substr(0, rest.find('?'));
+  return path.empty() && rest.size() < target.size() ? "/" : path;
 }
 
 RouteMatch match_route(std::string_view target) {

@@ -8,7 +8,6 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
 #include <string>
 #include <string_view>
 
@@ -62,13 +61,11 @@ struct RouteMatch {
   bool allows(std::string_view method) const;
 };
 
-// `target` as in the request line; its query is ignored.
+// `target` as in the request line, in origin or absolute form; its query is ignored.
 RouteMatch match_route(std::string_view target);
 
-// The path of a target, without its query: for logs.
+// The path of a target, without its query: for logs. Of "http://host/path" (RFC 9112 3.2.2: servers
+// must accept it) "/path", whatever the host is.
 std::string_view path_of(std::string_view target);
-
-// Decodes %XX once. Nothing when an escape is malformed or stands for NUL.
-std::optional<std::string> percent_decode(std::string_view text);
 
 }  // namespace latentd

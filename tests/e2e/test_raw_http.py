@@ -173,6 +173,12 @@ def test_methods_types_and_paths_have_their_statuses(server):
     assert status == 501 and headers["connection"] == "close" and "chunked" in body["error"]["message"]
 
 
+def test_a_target_may_name_the_host(server):
+    """RFC 9112 3.2.2: a server must accept absolute-form, whatever the Host header says."""
+    status, _, body = exchange(server, b"GET http://example.test:80/v1/models?x=1 HTTP/1.1\r\nHost: other\r\n\r\n")
+    assert status == 200 and body["data"][0]["id"] == "tiny"
+
+
 def test_head_has_the_headers_alone(server):
     with connect(server) as sock:
         sock.sendall(b"HEAD /healthz HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n")

@@ -14,6 +14,22 @@ TEST(Router, KnowsItsRoutesWhateverTheQuery) {
   EXPECT_EQ(path_of("/a/b?c=/d"), "/a/b");
 }
 
+TEST(Router, TakesTargetsInAbsoluteForm) {
+  EXPECT_EQ(match_route("http://host/v1/completions").route, Route::kCompletions);
+  EXPECT_EQ(match_route("HTTPS://user@[::1]:8000/v1/models/a/b?x=/").model, "a/b");
+  EXPECT_EQ(match_route("http://host").route, Route::kConsole);
+  EXPECT_EQ(match_route("http://host?x=/metrics").route, Route::kConsole);
+  EXPECT_EQ(path_of("http://host/a/b?c"), "/a/b");
+  EXPECT_TRUE(match_route("http://healthz/v1/models").needs_key);
+  EXPECT_TRUE(match_route("http://host/http://host/healthz").needs_key);
+  // Without a host, of another scheme, and what only looks like a scheme.
+  EXPECT_EQ(match_route("http:///healthz").route, Route::kUnknown);
+  EXPECT_EQ(match_route("ftp://host/healthz").route, Route::kUnknown);
+  EXPECT_EQ(match_route("http:/healthz").route, Route::kUnknown);
+  EXPECT_EQ(match_route("").route, Route::kUnknown);
+  EXPECT_EQ(match_route("?x").route, Route::kUnknown);
+}
+
 TEST(Router, TakesModelIdsWithSlashesAndEscapes) {
   EXPECT_EQ(match_route("/v1/models/org/name").model, "org/name");
   EXPECT_EQ(match_route("/v1/models/org%2Fna%20me").model, "org/na me");
