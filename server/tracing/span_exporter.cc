@@ -9,11 +9,13 @@
 #include <deque>
 #include <fstream>
 #include <mutex>
+#include <optional>
 #include <sstream>
 #include <thread>
 
 #include "opentelemetry/trace_service.grpc.pb.h"
 #include "server/metrics.h"
+#include "server/percent_decode.h"
 #include "server/tracing/otlp_spans.h"
 
 namespace latentd {
@@ -52,6 +54,11 @@ Result<std::shared_ptr<grpc::ChannelCredentials>> credentials_of(const SpanExpor
   return grpc::SslCredentials(ssl);
 }
 
+std::string_view trim(std::string_view text) {
+  const std::size_t begin = std::min(text.find_first_not_of(" \t"), text.size());
+  return text.substr(begin, text.find_last_not_of(" \t") + 1 - begin);
+}
+
 }  // namespace
 
 Result<SpanEndpoint> parse_span_endpoint(const std::string& endpoint) {
@@ -75,23 +82,26 @@ Result<SpanEndpoint> parse_span_endpoint(const std::string& endpoint) {
 
 Result<std::pair<std::string, std::string>> parse_span_header(const std::string& header) {
   const std::size_t equals = header.find('=');
-  std::string name = header.substr(0, equals);
+  std::string name(trim(std::string_view(header).substr(0, equals)));
   for (char& c : name) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
   const bool is_name =
       !name.empty() && !name.starts_with("grpc-") && !name.ends_with("-bin") &&
       std::ranges::all_of(name, [](char c) {
         return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '_' || c == '.';
       });
-  const std::string value = equals == std::string::npos ? "" : header.substr(equals + 1);
-  const bool is_value = equals != std::string::npos &&
-                        std::ranges::all_of(value, [](char c) { return c >= 0x20 && c < 0x7f; });
+  std::optional<std::string> value;
+  if (equals != std::string::npos) {
+    value = percent_decode(trim(std::string_view(header).substr(equals + 1)));
+  }
+  const bool is_value =
+      value && std::ranges::all_of(*value, [](char c) { return c >= 0x20 && c < 0x7f; });
   // The value may be a secret: the message keeps it to itself.
   if (!is_name || !is_value) {
     return invalid_argument("otlp-header",
-                            "must be name=value in printable ASCII, the name of "
-                            "letters, digits, - _ and .");
+                            "must be name=value in printable ASCII, the name of letters, digits, "
+                            "- _ and ., the value percent-encoded where it holds , or %");
   }
-  return std::pair(std::move(name), value);
+  return std::pair(std::move(name), *std::move(value));
 }
 
 struct SpanExporter::State {

@@ -44,7 +44,9 @@ struct SpanEndpoint {
 };
 Result<SpanEndpoint> parse_span_endpoint(const std::string& endpoint);
 
-// "name=value" as gRPC sends it: the name in lower case. kInvalidArgument when it cannot be sent.
+// "name=value" as gRPC sends it: the name in lower case, the value percent-decoded (as that of
+// OTEL_EXPORTER_OTLP_HEADERS, so that it can hold a comma), no spaces around either.
+// kInvalidArgument when it cannot be sent.
 Result<std::pair<std::string, std::string>> parse_span_header(const std::string& header);
 
 class SpanExporter final {

@@ -195,10 +195,10 @@ TEST(Options, NeverMapToWhatKubernetesInjects) {
 TEST(Options, SayWhereSpansGo) {
   const ServeOptions options =
       parse_serve({"--otlp-endpoint", "https://collector:4317", "--otlp-ca-file", "ca.pem",
-                   "--otlp-header", "A=b,C=d=e", "--otlp-sample-ratio", "0.25"});
+                   "--otlp-header", "A=b%2Cb,C=d=e", "--otlp-sample-ratio", "0.25"});
   EXPECT_EQ(options.spans.endpoint, "https://collector:4317");
   EXPECT_EQ(options.spans.ca_file, "ca.pem");
-  EXPECT_THAT(options.spans.headers, ElementsAre(std::pair("a", "b"), std::pair("c", "d=e")));
+  EXPECT_THAT(options.spans.headers, ElementsAre(std::pair("a", "b,b"), std::pair("c", "d=e")));
   EXPECT_EQ(options.trace_sample_ratio, 0.25);
   // Headers hold tokens: their number is told, nothing more.
   for (const auto& [name, value] : describe(options)) {

@@ -211,7 +211,11 @@ TEST(SpanHeader, IsANameAndAValue) {
   ASSERT_TRUE(parsed.ok());
   EXPECT_EQ(parsed->first, "authorization");
   EXPECT_EQ(parsed->second, "Basic a=b");
-  for (const char* header : {"", "name", "=value", "na me=v", "grpc-x=v", "x-bin=v", "x=\n"}) {
+  EXPECT_EQ(parse_span_header(" key = a%2Cb%25 c ")->first, "key");
+  EXPECT_EQ(parse_span_header(" key = a%2Cb%25 c ")->second, "a,b% c");
+  EXPECT_EQ(parse_span_header("key=")->second, "");
+  for (const char* header :
+       {"", "name", "=value", "na me=v", "grpc-x=v", "x-bin=v", "x=\n", "x=5%", "x=%0A", "x=%zz"}) {
     const auto refused = parse_span_header(header);
     EXPECT_EQ(refused.status().field(), "otlp-header") << header;
   }
