@@ -111,6 +111,8 @@ class BlockManager {
   int pages_for_tokens(int num_tokens) const {
     return (num_tokens + page_tokens_ - 1) / page_tokens_;
   }
+  // Whether several sequences have the page.
+  bool is_shared(PageId page) const { return allocator_.references(page) > 1; }
   int available() const { return allocator_.num_free() + tree_.num_unreferenced() - outstanding_; }
 
   // The longest run of the first pages of `tokens` in the tree, at most max_pages, rounded down to

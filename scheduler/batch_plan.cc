@@ -27,6 +27,7 @@ void BatchPlan::clear() {
   starts.clear();
   page_changes.clear();
   rows.clear();
+  prefixes.clear();
   tokens.clear();
   pages.clear();
 }
@@ -47,6 +48,10 @@ std::string BatchPlan::to_string() const {
     fmt::format_to(out, "\n  row slot {} tokens {}..{} logits {}{}{}", row.slot.value(), row.start,
                    row.start + row.count - 1, logits_name(row.logits),
                    row.samples ? " samples" : "", row.pending_token ? " pending" : "");
+  }
+  for (const SharedPrefix& prefix : prefixes) {
+    fmt::format_to(out, "\n  rows {}..{} share {}..{}", prefix.first_row,
+                   prefix.first_row + prefix.num_rows - 1, prefix.begin, prefix.end - 1);
   }
   return text;
 }

@@ -60,15 +60,29 @@ struct PlanRow {
   // otherwise its tokens are plan.tokens[first_token .. first_token + count - 1].
   bool pending_token = false;
   std::int32_t first_token = 0;
+  std::int32_t prefix = -1;  // the innermost of plan.prefixes that holds the row; -1: none
 
   friend bool operator==(const PlanRow&, const PlanRow&) = default;
+};
+
+// Rows [first_row, first_row + num_rows), decode rows of one token, have positions [begin, end) in
+// the same pages, all before their own token.
+struct SharedPrefix {
+  std::int32_t first_row = 0;
+  std::int32_t num_rows = 0;
+  std::int32_t begin = 0;
+  std::int32_t end = 0;
+  std::int32_t parent = -1;  // the prefix that ends at `begin` and holds these rows and more
+
+  friend bool operator==(const SharedPrefix&, const SharedPrefix&) = default;
 };
 
 struct BatchPlan {
   std::uint64_t step = 0;  // counts up by one
   std::vector<SlotStart> starts;
   std::vector<PageTableChange> page_changes;
-  std::vector<PlanRow> rows;  // decode rows first; at most one per slot
+  std::vector<PlanRow> rows;           // decode rows first; at most one per slot
+  std::vector<SharedPrefix> prefixes;  // a parent before what it holds; fewer than rows
   std::vector<TokenId> tokens;
   std::vector<PageId> pages;
 

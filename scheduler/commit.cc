@@ -78,6 +78,7 @@ void Scheduler::State::publish(Sequence& sequence) {
   const int changed = blocks.publish(*sequence.pages, sequence.tokens(), sequence.hashes, full);
   // The runner hears of pages that were exchanged with the sequence's next row.
   sequence.sent_pages = std::min(sequence.sent_pages, changed);
+  if (changed < sequence.pages->held()) decoding.move(sequence);
   computing.settle(sequence, full / unit_pages, waiting.woken());
 }
 

@@ -40,6 +40,7 @@ void Scheduler::State::check_invariants() const {
   blocks.check_invariants();
   waiting.check_invariants();
   deadlines.check_invariants();
+  decoding.check_invariants();
 
   int num_waiting = 0;
   int num_running = 0;

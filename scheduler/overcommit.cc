@@ -2,6 +2,7 @@
 // left, the last in order among the running goes back to the queue and is computed again later; the
 // first in order is never preempted, so that something always comes to its end.
 #include <algorithm>
+#include <utility>
 
 #include "base/check.h"
 #include "scheduler/scheduler_state.h"
@@ -15,7 +16,7 @@ bool Scheduler::State::lacks_page(const Sequence& sequence) const {
 void Scheduler::State::grow_promises() {
   for (std::size_t index = 0; index < decoding.size();) {
     // A preemption changes the list: start over. Those that have grown lack nothing.
-    index = grow(*decoding[index]) ? index + 1 : 0;
+    index = grow(decoding[index]) ? index + 1 : 0;
   }
 }
 
@@ -26,7 +27,7 @@ bool Scheduler::State::grow(Sequence& sequence) {
   admitting = false;                 // pages that come free now are for those that run
   if (num_leaving > 0) return true;  // it goes without a row until those are gone
   Sequence* victim = &sequence;
-  for (const auto* list : {&prompts, &decoding}) {
+  for (const auto* list : {&std::as_const(prompts), &decoding.sequences()}) {
     for (Sequence* running : *list) {
       if (WaitsBefore{}(*victim, *running)) victim = running;
     }

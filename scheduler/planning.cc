@@ -1,6 +1,7 @@
 // The rows of a step: decode rows first, then pieces of prompts in order, the waiting ones admitted
 // in their turn.
 #include <algorithm>
+#include <limits>
 
 #include "base/check.h"
 #include "scheduler/scheduler_state.h"
@@ -41,11 +42,18 @@ bool Scheduler::State::plan(TimePoint now, BatchPlan& out) {
 }
 
 void Scheduler::State::plan_decode(BatchPlan& out) {
-  for (Sequence* sequence : decoding) {
+  shared_tokens.clear();
+  int shared = 0;  // pages of all since the last row
+  for (std::size_t i = 0; i < decoding.size(); ++i) {
+    shared = std::min(shared, decoding.common(i));
+    Sequence& sequence = decoding[i];
     // Finished once what is in flight is committed, or without a page until somebody leaves.
-    if (!sequence->wants_more() || lacks_page(*sequence)) continue;
-    add_row(*sequence, 1, out);
+    if (!sequence.wants_more() || lacks_page(sequence)) continue;
+    add_row(sequence, 1, out);
+    shared_tokens.push_back(shared * blocks.page_tokens());
+    shared = std::numeric_limits<int>::max();
   }
+  find_prefixes(shared_tokens, options.prefixes, out);
 }
 
 void Scheduler::State::plan_prompts(TimePoint now, BatchPlan& out) {
@@ -74,7 +82,7 @@ void Scheduler::State::plan_prompts(TimePoint now, BatchPlan& out) {
       continue;
     }
     prompts.erase(prompts.begin() + static_cast<std::ptrdiff_t>(index));
-    decoding.push_back(running);
+    decoding.insert(*running);
   }
 }
 

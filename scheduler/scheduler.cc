@@ -27,6 +27,7 @@ Scheduler::State::State(const SchedulerOptions& scheduler_options, BlockManager&
       unit_pages(unit_tokens / blocks.page_tokens()),
       computing(blocks.num_pages(), unit_pages),
       slots(static_cast<std::size_t>(options.max_num_seqs)),
+      decoding(blocks),
       scratch(static_cast<std::size_t>(blocks.page_tokens())) {
   const int max_pages =
       std::min(blocks.num_pages(), blocks.pages_for_tokens(options.max_model_len));
@@ -39,6 +40,7 @@ Scheduler::State::State(const SchedulerOptions& scheduler_options, BlockManager&
   for (int slot = options.max_num_seqs - 1; slot >= 0; --slot) free_slots.push_back(SlotId(slot));
   prompts.reserve(slots.size());
   decoding.reserve(slots.size());
+  shared_tokens.reserve(slots.size());
   for (PlanInFlight& in_flight : ring) in_flight.rows.reserve(slots.size());
   events.reserve(4 * slots.size());
 }
@@ -123,7 +125,7 @@ void Scheduler::State::expire(TimePoint now) {
 }
 
 void Scheduler::State::leave_lists(Sequence& sequence) {
-  if (std::erase(decoding, &sequence) == 0) std::erase(prompts, &sequence);
+  if (!decoding.erase(sequence)) std::erase(prompts, &sequence);
 }
 
 void Scheduler::State::release_slot(Sequence& sequence) {

@@ -33,6 +33,7 @@
 #include "kvcache/block_manager.h"
 #include "scheduler/batch_plan.h"
 #include "scheduler/request.h"
+#include "scheduler/shared_prefixes.h"
 
 namespace latentd {
 
@@ -49,6 +50,7 @@ struct SchedulerOptions {
   int prefill_alignment = 0;
   // Whether pages that hold sampled tokens enter the prefix cache.
   bool publish_generated = true;
+  PrefixPolicy prefixes;  // of plans; none unless asked for
 };
 
 enum class FinishReason : std::uint8_t { kStop, kLength, kCancelled, kDeadline, kError };

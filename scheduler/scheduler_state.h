@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "scheduler/computing_registry.h"
+#include "scheduler/decode_order.h"
 #include "scheduler/indexed_heap.h"
 #include "scheduler/scheduler.h"
 #include "scheduler/sequence.h"
@@ -117,11 +118,12 @@ struct Scheduler::State {
   std::vector<Slot> slots;
   std::vector<SlotId> free_slots;
   std::vector<Sequence*> prompts;  // running, with tokens that no plan has yet; in RunsBefore order
-  std::vector<Sequence*> decoding;  // running, one token at a time; in order of joining
-  bool ranks_changed = false;       // prompts is to be sorted before the next step
-  int num_leaving = 0;              // preempting or retiring
+  DecodeOrder decoding;            // running, one token at a time
+  bool ranks_changed = false;      // prompts is to be sorted before the next step
+  int num_leaving = 0;             // preempting or retiring
 
-  std::vector<TokenId> scratch;  // one page of tokens
+  std::vector<TokenId> scratch;    // one page of tokens
+  std::vector<int> shared_tokens;  // tokens that decode rows share with the row before
 
   // The step that is being planned.
   int budget = 0;

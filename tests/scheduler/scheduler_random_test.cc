@@ -42,6 +42,7 @@ HarnessOptions harness_options(const Config& config) {
   options.scheduler.publish_generated = config.publish_generated;
   options.scheduler.prefill_alignment = config.alignment;
   options.scheduler.pass_limit = std::chrono::milliseconds(200);
+  options.scheduler.prefixes = {.max_depth = 2, .min_tokens = 16};
   return options;
 }
 

@@ -63,6 +63,7 @@ void FakeRunner::forward(const BatchPlan& plan) {
   }
   apply_starts(plan);
   apply_page_changes(plan);
+  check_prefixes(plan);
   for (const PlanRow& row : plan.rows) compute_row(plan, row);
 }
 
@@ -94,6 +95,39 @@ void FakeRunner::apply_page_changes(const BatchPlan& plan) {
       const auto first = page.index() * static_cast<std::size_t>(page_tokens_);
       std::fill_n(cache_.begin() + static_cast<std::ptrdiff_t>(first), page_tokens_, Entry{});
     }
+  }
+}
+
+// What batch_plan.h says of prefixes.
+void FakeRunner::check_prefixes(const BatchPlan& plan) const {
+  std::vector<std::int32_t> innermost(plan.rows.size(), -1);
+  for (std::size_t p = 0; p < plan.prefixes.size(); ++p) {
+    const SharedPrefix& prefix = plan.prefixes[p];
+    LATENTD_CHECK(prefix.num_rows >= 2 && prefix.begin < prefix.end, "prefix {} is empty", p);
+    const auto first = static_cast<std::size_t>(prefix.first_row);
+    const auto last = first + static_cast<std::size_t>(prefix.num_rows);
+    LATENTD_CHECK(last <= plan.rows.size(), "prefix {} has rows up to {}", p, last);
+    LATENTD_CHECK(prefix.parent < static_cast<std::int32_t>(p), "prefix {} before its parent", p);
+    LATENTD_CHECK(
+        prefix.begin ==
+            (prefix.parent < 0 ? 0 : plan.prefixes[static_cast<std::size_t>(prefix.parent)].end),
+        "prefix {} begins at {}", p, prefix.begin);
+    const auto pages = static_cast<std::size_t>(prefix.end / page_tokens_);
+    LATENTD_CHECK(prefix.end % page_tokens_ == 0, "prefix {} ends within a page", p);
+    const auto shared = this->pages(plan.rows[first].slot).first(pages);
+    for (std::size_t r = first; r < last; ++r) {
+      const PlanRow& row = plan.rows[r];
+      LATENTD_CHECK(row.count == 1 && row.start >= prefix.end, "row {} in prefix {}", r, p);
+      LATENTD_CHECK(std::ranges::equal(this->pages(row.slot).first(pages), shared),
+                    "row {} has not the pages of prefix {}", r, p);
+      LATENTD_CHECK(innermost[r] == prefix.parent, "row {} is in prefix {} without its parent", r,
+                    p);
+      innermost[r] = static_cast<std::int32_t>(p);
+    }
+  }
+  for (std::size_t r = 0; r < plan.rows.size(); ++r) {
+    LATENTD_CHECK(plan.rows[r].prefix == innermost[r], "row {}: prefix {}, not {}", r, innermost[r],
+                  plan.rows[r].prefix);
   }
 }
 

@@ -4,13 +4,14 @@
 //
 // It also keeps what each slot ought to see and ends the process when a row reads what was written
 // for another prefix, reads what nobody wrote (pages are poisoned when they are first taken over),
-// or writes where something is written already.
+// writes where something is written already, or is said to share a prefix that it does not have.
 //
 // Contract: as a real runner's: forward(n + 1) may come before n is committed, sample(n + 1) only
 // after it; one thread.
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <unordered_set>
 #include <vector>
 
@@ -38,6 +39,8 @@ class FakeRunner final {
   int failing_position = 0;
 
   std::uint64_t tokens_computed() const { return tokens_computed_; }
+  // The page table of a slot, as the plans have it.
+  std::span<const PageId> pages(SlotId slot) const { return slots_[slot.index()].pages; }
 
   // What `request` must generate whatever shares its steps. A constraint is advanced.
   static std::vector<TokenId> expected_text(const Request& request, TokenConstraint* constraint);
@@ -61,6 +64,7 @@ class FakeRunner final {
 
   void apply_starts(const BatchPlan& plan);
   void apply_page_changes(const BatchPlan& plan);
+  void check_prefixes(const BatchPlan& plan) const;
   void compute_row(const BatchPlan& plan, const PlanRow& row);
   Entry& entry(const SlotState& slot, int position);
   void report_prompt(const PlanRow& row, const SlotState& slot, RowResult& outcome,

@@ -13,6 +13,7 @@ SchedulerOptions scheduler_options(const LoadOptions& load) {
   options.max_num_batched_tokens = load.num_batched_tokens;
   options.max_model_len = load.prompt_tokens + load.max_new_tokens;
   options.pipeline_depth = load.pipeline_depth;
+  options.prefixes = load.prefixes;
   return options;
 }
 

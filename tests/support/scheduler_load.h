@@ -21,6 +21,7 @@ struct LoadOptions {
   int max_new_tokens = 256;
   int num_batched_tokens = 2048;
   int num_pages = 8192;  // of 64 tokens
+  PrefixPolicy prefixes{.max_depth = 3};
 };
 
 class SchedulerLoad final {
