@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from pathlib import Path
 
 import dedupe
@@ -37,6 +38,19 @@ def test_an_outline_is_its_story_with_places_between_sentences():
 
 def test_outlines_are_a_function_of_their_seed():
     assert dress.outlines(7, 5) == [*dress.outlines(7, 2), *dress.outlines(9, 3)]
+
+
+def test_requests_are_as_people_type_them_and_name_the_hero_of_their_story():
+    told = [grammar.tell(random.Random(seed)) for seed in range(3000)]
+    assert not [ask for ask, _, _ in told if re.search(r"[{}|\[\]]| [ ,.?]|\ba [aeiou]", ask) or ask[-1] not in ".?"]
+    assert not [ask for ask, story, slots in told if slots["h"] in ask and slots["h"] not in story]
+    rng = random.Random(1)
+    typed = [grammar.typed("Tell me a story about Tom.", rng) for _ in range(400)]
+    assert set(typed) == {
+        f"{text}{end}"
+        for text in ("Tell me a story about Tom", "tell me a story about Tom", "tell me a story about tom")
+        for end in ("", ".")
+    }
 
 
 def test_questions_are_a_function_of_their_seed_and_well_formed():

@@ -10,11 +10,26 @@ import multiprocessing
 import random
 import re
 
-GIRLS = "Lily Mia Anna Sara Ella Rosie Lucy Nora Amy Daisy Ruby Ivy Zoe Maya Emma Lena Clara Molly Grace Alice Julia Kate Hana Layla Priya Mei Sofia Zara Nina Tara".split()
-BOYS = "Tom Ben Max Leo Sam Jack Finn Tim Oscar Theo Hugo Noah Eli Luke Owen Toby Jacob Adam Peter Henry Mark Felix Simon Milo Omar Ravi Kenji Diego Amir Kofi Ivan".split()
-PETS = "Pip Bella Coco Rusty Biscuit Pepper Hazel Button Clover Ginger Buddy Willow Fern Patch Sunny Misty Poppy Bramble Nibbles Fluffy Spot Bruno Luna Mocha Olive Pebble Socks Snowy Dusty Maple Acorn Ziggy".split()
-SMALL = "rabbit mouse frog squirrel hedgehog duck robin mole kitten puppy hen otter turtle bat lamb".split()
-LARGE = "bear horse deer wolf cow donkey elephant lion goat fox owl badger pig goose sheep".split()
+GIRLS = """
+Lily Mia Anna Sara Ella Rosie Lucy Nora Amy Daisy Ruby Ivy Zoe Maya Emma Lena Clara Molly Grace Alice Julia Kate Hana Layla Priya Mei Sofia Zara Nina Tara
+Abby Ada Agnes Aisha Alma Amara Amelia Anita Astrid Ava Beth Bianca Carla Carmen Cecilia Charlotte Chloe Cora Dana Diana Dora Edith Elena Elise Eliza Elsa Erin Esme Esther Eva Eve Fatima Fiona
+Flora Freya Frida Gina Gloria Greta Hannah Harriet Heidi Helen Ida Ines Irene Iris Isabel Jane Jasmine Jenny Jill Joan Joy June Karla Keiko Laura Leila Linda Lisa Lola Louise Luisa Lydia
+Mabel Maria Marta Mary Matilda Megan Millie Mira Myra Nadia Naomi Nell Olga Olivia Opal Paula Pearl Petra Polly Rachel Rita Rosa Rose Ruth Sally Sarah Sasha Selma Sita Sonja Stella Susan Suzy Tess Tilda
+Tina Uma Vera Viola Wendy Wilma Yara Yoko Yuki Yvonne
+""".split()
+BOYS = """
+Tom Ben Max Leo Sam Jack Finn Tim Oscar Theo Hugo Noah Eli Luke Owen Toby Jacob Adam Peter Henry Mark Felix Simon Milo Omar Ravi Kenji Diego Amir Kofi Ivan
+Aaron Abel Akira Alan Albert Alex Ali Andrew Anton Arlo Arthur Ash Axel Basil Bill Billy Bob Boris Carl Carlos Charlie Chen Chris Colin Dan Daniel David Dean Dennis Dylan Eddie Emil Eric Ethan Evan
+Frank Fred Fritz George Gus Hans Harry Hassan Ian Igor Isaac Jake James Jan Jasper Jay Jean Jim Joe John Jonas Jose Josh Juan Karl Kevin Kim Kurt Lars Lee Leon Lewis Liam Louis Luca Malik Marco Martin Mateo Matt Miguel Mike Mohamed
+Nat Ned Neil Niko Nils Noel Olaf Oliver Otto Pablo Paul Pavel Percy Phil Pierre Quinn Ralph Ray Remy Rex Rob Roy Rudi Ryan Samir Sean Seth Sven Ted Tariq Thomas Tony Victor Vik Walter Yusuf Zack
+""".split()
+PETS = """
+Pip Bella Coco Rusty Biscuit Pepper Hazel Button Clover Ginger Buddy Willow Fern Patch Sunny Misty Poppy Bramble Nibbles Fluffy Spot Bruno Luna Mocha Olive Pebble Socks Snowy Dusty Maple Acorn Ziggy
+Amber Archie Bean Berry Birch Boots Bubbles Bumble Cedar Chester Chip Cinnamon Cleo Cocoa Cookie Cosmo Crumb Dash Dot Ember Feather Fidget Fizz Flash Gizmo Goldie Honey Inky Jelly Juniper Kiwi Lucky Mango Marble Midnight Minty
+Moss Muffin Nutmeg Oakley Onyx Orbit Peaches Peanut Pickle Pixel Plum Pogo Puddle Pumpkin Quill Ripple Rocket Rumble Sage Scout Shadow Sparky Sprout Sugar Tango Thistle Toffee Tumble Twig Twinkle Velvet Waffles Whiskers Zippy
+""".split()
+SMALL = "rabbit mouse frog squirrel hedgehog duck robin mole kitten puppy hen otter turtle bat lamb cat beaver parrot hamster penguin".split()
+LARGE = "bear horse deer wolf cow donkey elephant lion goat fox owl badger pig goose sheep dog tiger monkey giraffe panda pony dragon dinosaur robot".split()
 TRAITS = "little small brave shy kind curious clever lonely happy sleepy young gentle busy quiet hungry careful proud cheerful honest playful".split()
 PLACES = [
     "in a small village",
@@ -117,6 +132,27 @@ INTRO = [
     "Every morning, a {trait} {hk} named {h} walked to the [well|gate|old tree]. {He} lived {place}.",
     "When {h} was still very young, {he} lived {place}. {He} was a {trait} {hk}.",
     "{h} and {f} were friends. {h} was a {trait} {hk}, and {f} was a {fk}. They lived {place}.",
+]
+# Requests; {a} is the hero with a trait, a kind and a name, {kind} the kind alone.
+ASKS = [
+    "Write a short story for young children about {a} who {plot}.",
+    "Tell me a story about {a} who {plot}.",
+    "Write a short story about {a} and {friend} named {f}.",
+    "Please tell a story about {a}.",
+    "Tell me a bedtime story {place}.",
+    "Write a story with {kind} and {friend} in it.",
+    "Please tell me what happened to {a}.",
+    "[Can|Could] you tell me a [|short |nice |funny ]story about {a}?",
+    "I want to hear [a|another] story about {kind} and {friend}.",
+    "A story about {a}, please.",
+    "[Tell me|Write|Write me|Please tell me|Make up] a [|short |nice |little |new |good |bedtime |children's ]story.",
+    "[Tell me|Write|Write me|Please tell me|Give me] a [|short |nice |little |new |bedtime ]story about {kind}.",
+    "[Tell me|Write|Please write|Make up] a [|short |nice |little |funny ]story about {kind} [named|called] {h}.",
+    "[Tell me|Write|Please write] a [|short |nice |bedtime ]story about {h} the {hk}.",
+    "[Can|Could] you [tell me|write|make up] a [|short |nice |bedtime ]story[|, please| about {kind}| about {kind} who {plot}]?",
+    "[I would like|I want|I'd like] a [|short |bedtime ]story [|about {kind}|with {kind} in it|about {h}, {trait_kind}].",
+    "[A|Another] [|short |bedtime ]story[|, please| about {kind}| about {h} the {hk}].",
+    "[Once more, please: tell|Now tell|Tell] me about {kind} [named {h}|called {h}|who {plot}].",
 ]
 TALK = [
     (
@@ -475,11 +511,20 @@ def cast(rng: random.Random) -> dict[str, str]:
     return s
 
 
+def typed(request: str, rng: random.Random) -> str:
+    """A request as people type it: often without its full stop or question mark, sometimes in small letters."""
+    if rng.random() < 0.4:
+        request = request.rstrip(".?!")
+    if rng.random() < 0.25:
+        request = request[0].lower() + request[1:] if rng.random() < 0.5 else request.lower()
+    return request
+
+
 def grammatical(text: str) -> str:
     """a / an before the word that came in, capitals at the start of sentences, no stray spaces."""
     text = re.sub(r"\b([Aa]) (?=[aeiou])", r"\1n ", text)
     text = re.sub(r"\b([Aa]) (?=honest)", r"\1n ", text)
-    text = re.sub(r" +", " ", text)
+    text = re.sub(r" +(?=[ .?])", "", text)
     text = re.sub(r" ?\n\n ?", "\n\n", text)
     return text.strip()
 
@@ -495,23 +540,13 @@ def tell(rng: random.Random) -> tuple[str, str, dict[str, str]]:
     parts[1:-1] = [p + " " + rng.choice(DETAILS) if rng.random() < 0.12 else p for p in parts[1:-1]]
     if rng.random() < 0.6:  # the first event continues the first paragraph
         parts = [parts[0] + " " + parts[1], *parts[2:]]
-    asks = rng.choice(
-        [
-            "Write a short story for young children about {a} who {plot}.",
-            "Tell me a story about {a} who {plot}.",
-            "Write a short story about {a} and a {fk} named {f}.",
-            "Please tell a story about {a}.",
-            "Tell me a bedtime story {place}.",
-            "Write a story with a {hk} and a {fk} in it.",
-            "Please tell me what happened to {a}.",
-            "Can you tell me a story about {a}?",
-            "I want to hear a story about a {hk} and a {fk}.",
-            "Tell me a story with {thing} in it, about {a}." if "thing" in request else "A story about {a}, please.",
-            "Tell me a story.",
-        ]
-    )
+    asks = choose(rng.choice(ASKS), rng)
+    if "thing" in request and rng.random() < 0.1:
+        asks = "Tell me a story with {thing} in it, about {a}."
     who = f"{article(slots['trait'] + ' ' + slots['hk'])} named {slots['h']}"
-    ask = asks.format(a=who, plot=request.format_map(slots), **slots)
+    kinds = {"kind": article(slots["hk"]), "friend": article(slots["fk"])}
+    kinds["trait_kind"] = article(f"{slots['trait']} {slots['hk']}")
+    ask = asks.format(a=who, plot=request.format_map(slots), **kinds, **slots)
     return grammatical(ask), grammatical("\n\n".join(parts)), slots
 
 

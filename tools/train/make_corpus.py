@@ -73,7 +73,10 @@ def small_talk(seed: int, count: int) -> list[Document]:
 
 
 def arrange(documents: list[Document], rng: random.Random, plain: float, with_system: float) -> list[Document]:
-    """Of the stories a share `plain` stands without its request; of the chats a share gets a system turn or a second part."""
+    """Of the stories a share `plain` stands without its request; of the chats a share gets a system turn or a second part.
+
+    Requests are as people type them.
+    """
     talks = [d for d in documents if d["kind"] in ("talk", "answers")]
     out: list[Document] = []
     for d in documents:
@@ -86,6 +89,7 @@ def arrange(documents: list[Document], rng: random.Random, plain: float, with_sy
                 turns = turns + rng.choice(talks)["turns"]
             if rng.random() < with_system:
                 turns = [["system", rng.choice(TELLER if story else HELPER)], *turns]
+            turns = [[role, grammar.typed(text, rng) if role == "user" else text] for role, text in turns]
         out.append({"kind": d["kind"], "seed": d["seed"], "turns": turns})
     rng.shuffle(out)
     return out

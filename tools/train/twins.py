@@ -5,8 +5,8 @@
 Everything but attention is equal: hidden size, layers, dense feed-forward, tied embedding, data, their order, steps, rate.
 Llama's layout for the first three, DeepSeek-V3's with all layers dense for MLA, whose attention is latent-mini's.
 
-The steps are the most that let all runs end within --seconds, by the speeds measured first, and are kept in plan.json, so
-that an interrupted run goes on. Writes curves.csv (kind, seed, step, tokens, validation), twins.csv, a row a run, and
+The steps are the most that let all runs end within --seconds, by the speeds measured first, unless --steps gives them. They
+are kept in plan.json, so that an interrupted run goes on. Writes curves.csv (kind, seed, step, tokens, validation), twins.csv, a row a run, and
 config-KIND.json, with which an engine can serve each shape.
 """
 
@@ -51,12 +51,11 @@ def facts(kind: str) -> dict:
 def speeds(args: argparse.Namespace, loss_fn, device: str) -> dict[str, float]:
     """Seconds a step of each kind."""
     trial = Recipe(1, args.rows, args.context)
-    return {kind: seconds_a_step(loss_fn, 1, trial, config, device)[0] for kind, config in KINDS.items()}
+    return {kind: seconds_a_step(loss_fn, 1, trial, KINDS[kind], device)[0] for kind in args.kinds}
 
 
-def make_plan(path: Path, args: argparse.Namespace, loss_fn, device: str) -> Recipe:
-    if path.exists():
-        return Recipe(**json.loads(path.read_text()))
+def steps_within(args: argparse.Namespace, loss_fn, device: str) -> int:
+    """The most that let all runs end within --seconds."""
     began = time.monotonic()
     per_step = speeds(args, loss_fn, device)
     print({kind: f"{s * 1e3:.1f} ms a step" for kind, s in per_step.items()}, flush=True)
@@ -64,6 +63,13 @@ def make_plan(path: Path, args: argparse.Namespace, loss_fn, device: str) -> Rec
     validating = 1.1  # a tenth for validation and for starting
     steps = int(left / (validating * args.seeds * sum(per_step.values())))
     assert steps > 0, f"{args.seconds} s are too few"
+    return steps
+
+
+def make_plan(path: Path, args: argparse.Namespace, loss_fn, device: str) -> Recipe:
+    if path.exists():
+        return Recipe(**json.loads(path.read_text()))
+    steps = args.steps or steps_within(args, loss_fn, device)
     recipe = Recipe(
         steps,
         args.rows,
@@ -98,6 +104,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--compile-only", action="store_true", help="fill the compiler's cache and end")
     parser.add_argument("--seconds", type=float, default=450)
+    parser.add_argument("--steps", type=int, help="of each run, whatever time they take")
+    parser.add_argument("--kinds", default=list(KINDS), type=lambda text: text.split(","), help="MHA,GQA,MQA,MLA")
     parser.add_argument("--rows", type=int, default=128)
     parser.add_argument("--context", type=int, default=1024)
     parser.add_argument("--seeds", type=int, default=3)
@@ -111,14 +119,15 @@ def main() -> None:
         speeds(args, loss_fn, device)
         return
     args.out.mkdir(parents=True, exist_ok=True)
-    for kind, config in KINDS.items():
-        (args.out / f"config-{kind}.json").write_text(json.dumps(config.published(bos=1, eos=2), indent=2) + "\n")
+    for kind in args.kinds:
+        published = KINDS[kind].published(bos=1, eos=2)
+        (args.out / f"config-{kind}.json").write_text(json.dumps(published, indent=2) + "\n")
     split, held_out = Split.load(args.corpus / "train.npz"), Split.load(args.corpus / "held-out.npz")
     held = held_out.rows(args.context, max(args.rows, 256 // args.rows * args.rows)).to(device)
     recipe = make_plan(args.out / "plan.json", args, loss_fn, device)
     done = finished(args.out / "twins.csv")
     for seed in range(1, args.seeds + 1):
-        for kind in KINDS:
+        for kind in args.kinds:
             if (kind, seed) in done:
                 continue
             began = time.monotonic()
