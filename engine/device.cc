@@ -55,6 +55,8 @@ EngineOptions resolve_device(const EngineOptions& options, const ModelConfig& co
   }
   // On the CPU it costs nothing that short prompts would notice; on CUDA it does without cuBLASLt.
   resolved.batch_invariant = options.batch_invariant.value_or(resolved.device == Device::kCpu);
+  resolved.shared_prefixes = options.shared_prefixes.value_or(resolved.device == Device::kCuda) &&
+                             !*resolved.batch_invariant && options.prefix_cache;
   return resolved;
 }
 

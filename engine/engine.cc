@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/mailbox.h"
+#include "engine/backend/op_params.h"
 #include "engine/device.h"
 #include "engine/load_model.h"
 #include "engine/memory_plan.h"
@@ -26,13 +27,22 @@ constexpr Duration kHeartbeat = std::chrono::seconds(1);
 // How often the pages are mapped at most, for those who watch.
 constexpr Duration kPageMapInterval = std::chrono::seconds(1);
 
+// What is worth to be read once (docs/kernels.md): a step that does so costs some microseconds a
+// layer more, whatever it spares, and with many heads products bind it, not bytes.
+PrefixPolicy prefix_policy(const EngineOptions& options, const ModelConfig& config) {
+  constexpr int kMostHeads = 32;
+  if (!*options.shared_prefixes || config.num_heads > kMostHeads) return {};
+  return {.max_depth = kMaxPrefixDepth, .min_rows = 2, .min_tokens = 256, .min_spared = 65'536};
+}
+
 struct Cancel {
   RequestId id;
   FinishReason reason;
 };
 using Message = std::variant<std::unique_ptr<Request>, Cancel, PrefixSink>;
 
-SchedulerOptions scheduler_options(const EngineOptions& options, const MemoryPlan& plan) {
+SchedulerOptions scheduler_options(const EngineOptions& options, const ModelConfig& config,
+                                   const MemoryPlan& plan) {
   SchedulerOptions scheduler;
   scheduler.max_num_seqs = plan.max_num_seqs;
   scheduler.max_num_batched_tokens = plan.max_num_batched_tokens;
@@ -40,6 +50,7 @@ SchedulerOptions scheduler_options(const EngineOptions& options, const MemoryPla
   scheduler.pipeline_depth = plan.pipeline_depth;
   scheduler.prefix_cache = options.prefix_cache;
   scheduler.overcommit = options.overcommit;
+  scheduler.prefixes = prefix_policy(options, config);
   return scheduler;
 }
 
@@ -104,7 +115,7 @@ struct Engine::State {
         info(std::move(info_arg)),
         model(std::move(model_arg)),
         blocks(model.plan.num_pages, model.plan.layout.page_tokens()),
-        scheduler(scheduler_options(options, model.plan), blocks),
+        scheduler(scheduler_options(options, config, model.plan), blocks),
         sink(std::move(sink_arg)),
         mailbox(options.mailbox_capacity),
         loop(scheduler, *model.runner, model.plan.pipeline_depth) {}

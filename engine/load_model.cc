@@ -37,6 +37,7 @@ RunnerOptions runner_options(const EngineOptions& options, const ModelConfig& co
   if (options.device == Device::kCuda) {
     runner.graph_buckets = graph_buckets(std::min(plan.max_num_seqs, ModelRunner::kLogitsSlice));
   }
+  runner.shares_prefixes = *options.shared_prefixes;
   runner.expanded_min_tokens = *options.batch_invariant ? 0 : expanded_min_tokens(config);
   return runner;
 }

@@ -61,6 +61,10 @@ BatchView ModelRunner::State::batch_view(const StepBuffers& step) const {
   batch.token_slots = step.token_slots.device();
   batch.rows = step.rows.device();
   batch.host_rows = step.rows.host().data();
+  if (options.shares_prefixes) {
+    batch.prefixes = step.prefixes.device();
+    batch.row_prefixes = step.row_prefixes.device();
+  }
   batch.page_table = pointer<std::int32_t>(memory.page_table);
   batch.max_pages = max_pages;
   return batch;
@@ -141,6 +145,11 @@ Status ModelRunner::State::launch_forward(std::int32_t ring) {
   step.positions.stage_in(backend);
   step.token_slots.stage_in(backend);
   step.rows.stage_in(backend);
+  if (options.shares_prefixes) {
+    step.pad_prefixes();
+    step.prefixes.stage_in(backend);
+    step.row_prefixes.stage_in(backend);
+  }
 
   ForwardParams params;
   params.config = &config;

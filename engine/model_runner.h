@@ -38,6 +38,8 @@ struct RunnerOptions {
   // Rows of at least this many tokens at the end of a plan attend with expanded keys and values;
   // 0: none (batch invariance: one form for every row).
   int expanded_min_tokens = 0;
+  // Whether the device hears of the prefixes of plans.
+  bool shares_prefixes = false;
   // Sizes to which steps of one token a row are padded, ascending, at most max_num_seqs and
   // kLogitsSlice (graph_buckets.h). Empty: steps are not padded. The backend captures them in
   // `create`.

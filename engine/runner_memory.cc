@@ -130,6 +130,7 @@ Status reserve(Backend& backend, const ModelConfig& config, const ModelWeights& 
   params.max_positions = options.max_model_len;
   params.page_tokens = layout.page_tokens();
   params.cache_dtype = layout.dtype();
+  params.shares_prefixes = options.shares_prefixes;
   return backend.reserve(params);
 }
 

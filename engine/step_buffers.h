@@ -35,11 +35,13 @@ struct StepBuffers {
   std::vector<RowLogits> row_logits;  // [rows of the plan]
 
   // forward
-  StagedArray<TokenId> tokens;            // [T]; -1: the slot's last token
-  StagedArray<std::int32_t> positions;    // [T]
-  StagedArray<std::int32_t> token_slots;  // [T]
-  StagedArray<RowView> rows;              // [R]
-  StagedArray<SlotUpdate> updates;        // page-table entries
+  StagedArray<TokenId> tokens;             // [T]; -1: the slot's last token
+  StagedArray<std::int32_t> positions;     // [T]
+  StagedArray<std::int32_t> token_slots;   // [T]
+  StagedArray<RowView> rows;               // [R]
+  StagedArray<PrefixView> prefixes;        // [R], of which the plan's come first
+  StagedArray<std::int32_t> row_prefixes;  // [R]
+  StagedArray<SlotUpdate> updates;         // page-table entries
   // sample
   StagedArray<std::int32_t> logit_tokens;  // [L]: index of the token whose logits are wanted
   StagedArray<SampleRow> sample_rows;      // [L]
@@ -49,6 +51,8 @@ struct StepBuffers {
 
   static Result<StepBuffers> create(Backend& backend, const StepLimits& limits);
   void clear();
+  // Prefixes of no rows, until there are as many as rows.
+  void pad_prefixes();
   // Rows and tokens of no sequence, until there are `count` of each (op_params.h, BatchView).
   void pad_rows(std::size_t count);
   // Rows of logits that draw nothing, until there are `count`.

@@ -33,6 +33,9 @@ void StepStager::stage_forward(const BatchPlan& plan, StepBuffers& step) {
   for (const SlotStart& start : plan.starts) start_slot(start, plan);
   for (const PageTableChange& change : plan.page_changes) stage_pages(change, plan, step);
   for (const PlanRow& row : plan.rows) stage_row(row, plan, step);
+  for (const SharedPrefix& p : plan.prefixes) {
+    step.prefixes.push_back({p.first_row, p.num_rows, p.begin, p.end, p.parent});
+  }
 }
 
 void StepStager::stage_sample(StepBuffers& step) {
@@ -85,6 +88,7 @@ void StepStager::stage_row(const PlanRow& row, const BatchPlan& plan, StepBuffer
   const auto first_token = static_cast<std::int32_t>(step.tokens.size());
   const auto count = static_cast<std::size_t>(row.count);
   step.rows.push_back({row.slot.value(), first_token, row.count, row.start});
+  step.row_prefixes.push_back(row.prefix);
   const std::span<TokenId> tokens = step.tokens.extend(count);
   const std::span<std::int32_t> positions = step.positions.extend(count);
   const std::span<std::int32_t> slots = step.token_slots.extend(count);

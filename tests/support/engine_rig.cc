@@ -2,14 +2,15 @@
 
 #include "base/check.h"
 #include "engine/memory_plan.h"
+#include "engine/random_weights.h"
 #include "engine/upload_weights.h"
 
 namespace latentd {
 
 EngineRig::EngineRig(const std::filesystem::path& model_dir, const RigOptions& options) {
   config_ = load_model_config(model_dir).value();
-  checkpoint_ = std::make_unique<Checkpoint>(Checkpoint::open(model_dir, config_).value());
   backend_ = make_rig_backend(options);
+  if (options.wrap) backend_ = options.wrap(std::move(backend_));
   if (options.record_logits) {
     auto recording = std::make_unique<RecordingBackend>(std::move(backend_));
     recording_ = recording.get();
@@ -24,10 +25,9 @@ EngineRig::EngineRig(const std::filesystem::path& model_dir, const RigOptions& o
   runner.num_pages = options.num_pages;
   runner.expanded_min_tokens = options.expanded_min_tokens;
   runner.graph_buckets = options.graph_buckets;
-  auto memory = RunnerMemory::create(*backend_, config_,
-                                     upload_weights(*backend_, checkpoint_->weights()).value(),
-                                     layout, runner)
-                    .value();
+  runner.shares_prefixes = options.prefixes.max_depth > 0;
+  auto memory =
+      RunnerMemory::create(*backend_, config_, weights(model_dir, options), layout, runner).value();
   const Status allocated = memory.allocate_cache(*backend_, layout, options.num_pages);
   LATENTD_CHECK(allocated.ok(), "{}", allocated.to_string());
   runner_ = ModelRunner::create(*backend_, config_, layout, runner, std::move(memory)).value();
@@ -39,9 +39,16 @@ EngineRig::EngineRig(const std::filesystem::path& model_dir, const RigOptions& o
   scheduler.pipeline_depth = options.pipeline_depth;
   scheduler.prefix_cache = options.prefix_cache;
   scheduler.overcommit = options.overcommit;
+  scheduler.prefixes = options.prefixes;
   blocks_ = std::make_unique<BlockManager>(options.num_pages, options.page_tokens);
   scheduler_ = std::make_unique<Scheduler>(scheduler, *blocks_);
   loop_ = std::make_unique<StepLoop>(*scheduler_, *runner_, options.pipeline_depth);
+}
+
+ModelWeights EngineRig::weights(const std::filesystem::path& model_dir, const RigOptions& options) {
+  if (options.random_weights) return random_weights(*backend_, config_, /*seed=*/1).value();
+  checkpoint_ = std::make_unique<Checkpoint>(Checkpoint::open(model_dir, config_).value());
+  return upload_weights(*backend_, checkpoint_->weights()).value();
 }
 
 std::unique_ptr<Request> EngineRig::request(std::uint64_t id, std::vector<TokenId> prompt,

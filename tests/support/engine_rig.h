@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <utility>
@@ -36,9 +37,13 @@ struct RigOptions {
   DType kv_cache_dtype = DType::kF32;
   bool batch_invariant = false;
   std::vector<int> graph_buckets = {};
+  PrefixPolicy prefixes = {};  // of plans, told to the device when there may be any
   // Keeps all logits; the backend then captures no graphs.
   bool record_logits = true;
   DType activation = DType::kF32;  // CUDA; the CPU's is always fp32
+  bool random_weights = false;     // model_dir has a config and no weights
+  // Puts a backend of the test's between runner and device.
+  std::function<std::unique_ptr<Backend>(std::unique_ptr<Backend>)> wrap = nullptr;
 };
 
 // The device of a rig: the CPU in test_engine_rig, CUDA in test_engine_rig_cuda.
@@ -80,6 +85,8 @@ class EngineRig {
   Scheduler& scheduler() { return *scheduler_; }
 
  private:
+  ModelWeights weights(const std::filesystem::path& model_dir, const RigOptions& options);
+
   ModelConfig config_;
   std::unique_ptr<Checkpoint> checkpoint_;
   std::unique_ptr<Backend> backend_;
