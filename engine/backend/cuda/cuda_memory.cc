@@ -59,7 +59,7 @@ Result<std::unique_ptr<Buffer>> allocate_buffer(CudaContext& context, MemoryKind
   void* data = nullptr;
   const cudaError_t error =
       kind == MemoryKind::kDevice ? cudaMalloc(&data, reserved) : cudaMallocHost(&data, reserved);
-  if (error != cudaSuccess) return out_of_memory(error, kind, bytes, purpose);
+  if (error != cudaSuccess) return out_of_memory(error, kind, reserved, purpose);
   auto buffer = std::make_unique<CudaBuffer>(kind, data, bytes);
   if (kind == MemoryKind::kStaging) {
     std::memset(data, 0, reserved);

@@ -1,5 +1,6 @@
 #include "engine/backend/cuda/weight_store.h"
 
+#include <spdlog/fmt/fmt.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -11,6 +12,7 @@
 #include <cstdint>
 #include <cstring>
 #include <mutex>
+#include <string>
 #include <thread>
 
 #include "engine/backend/cuda/launch.h"
@@ -22,6 +24,8 @@ constexpr std::size_t kChunkBytes = std::size_t{4} << 20;
 constexpr std::size_t kMostReaders = 16;
 constexpr std::size_t kBuffersOfReader = 2;
 constexpr std::chrono::seconds kReportEvery{1};
+
+std::size_t chunk_bytes(const ArenaLayout& layout) { return std::min(kChunkBytes, layout.bytes); }
 
 // Asks for the pages of mapped memory in one call instead of one fault each. A wish: of other
 // memory, or by an old kernel, it is refused and the faults come.
@@ -103,7 +107,7 @@ class Upload {
     context_.use_device();
     std::array<PinnedChunk, kBuffersOfReader> ring;
     for (PinnedChunk& chunk : ring) {
-      const cudaError_t error = chunk.allocate(std::min(kChunkBytes, layout_.bytes));
+      const cudaError_t error = chunk.allocate(chunk_bytes(layout_));
       if (error != cudaSuccess) return error;
     }
     for (std::size_t turn = 0;; ++turn) {
@@ -157,7 +161,9 @@ Status WeightStore::upload(std::span<TensorView* const> tensors, const UploadPro
   if (layout.bytes == 0) return ok_status();
   LATENTD_ASSIGN_OR_RETURN(std::byte * arena, place(layout));
   const cudaError_t error = Upload(context_, tensors, layout, arena).run(progress);
-  if (!context_.check(error, "uploading weights")) return context_.status();
+  const std::string doing =
+      fmt::format("uploading weights in pinned chunks of {} bytes", chunk_bytes(layout));
+  if (!context_.check(error, doing)) return context_.status();
   LATENTD_RETURN_IF_ERROR(context_.synchronize());
   for (std::size_t i = 0; i < tensors.size(); ++i) tensors[i]->data = arena + layout.offsets[i];
   return ok_status();
