@@ -38,20 +38,10 @@ Result<std::unique_ptr<Backend>> make_cuda(const EngineOptions& /*options*/,
 
 }  // namespace
 
-Status check_cuda_runs(const ModelConfig& config) {
-  if (config.attention == AttentionKind::kLatent) return ok_status();
-  return Status(StatusCode::kUnimplemented,
-                fmt::format("cuda runs latent attention (MLA) only; {} has {}, which runs with "
-                            "--device cpu",
-                            config.architecture, attention_name(config)))
-      .with_field("device");
-}
-
-EngineOptions resolve_device(const EngineOptions& options, const ModelConfig& config) {
+EngineOptions resolve_device(const EngineOptions& options) {
   EngineOptions resolved = options;
   if (resolved.device == Device::kAuto) {
-    const bool cuda = check_cuda_runs(config).ok() && has_cuda_device();
-    resolved.device = cuda ? Device::kCuda : Device::kCpu;
+    resolved.device = has_cuda_device() ? Device::kCuda : Device::kCpu;
   }
   // On the CPU it costs nothing that short prompts would notice; on CUDA it does without cuBLASLt.
   resolved.batch_invariant = options.batch_invariant.value_or(resolved.device == Device::kCpu);
@@ -62,10 +52,7 @@ EngineOptions resolve_device(const EngineOptions& options, const ModelConfig& co
 
 Result<std::unique_ptr<Backend>> make_backend(const EngineOptions& options,
                                               const ModelConfig& config, std::size_t weight_bytes) {
-  if (options.device == Device::kCuda) {
-    LATENTD_RETURN_IF_ERROR(check_cuda_runs(config));
-    return make_cuda(options, config);
-  }
+  if (options.device == Device::kCuda) return make_cuda(options, config);
   return make_cpu_backend(
       {.threads = options.cpu_threads, .copy_weights = weight_bytes <= kMostCopiedWeights});
 }

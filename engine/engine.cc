@@ -252,7 +252,7 @@ Result<std::unique_ptr<Engine>> Engine::load(const std::filesystem::path& model_
                                              std::unique_ptr<Backend> backend) {
   const TimePoint begin = steady_now();
   LATENTD_ASSIGN_OR_RETURN(ModelConfig config, load_model_config(model_dir));
-  const EngineOptions options = resolve_device(requested, config);
+  const EngineOptions options = resolve_device(requested);
   LATENTD_ASSIGN_OR_RETURN(GenerationDefaults defaults, load_generation_defaults(model_dir));
   LATENTD_ASSIGN_OR_RETURN(LoadedModel model,
                            load_model(model_dir, options, config, std::move(backend)));

@@ -32,11 +32,6 @@ Result<DType> cache_dtype(const ModelConfig& config, const EngineOptions& option
     return invalid_argument("kv_cache_dtype",
                             fmt::format("must be fp32, bf16 or fp8, got {}", dtype_name(dtype)));
   }
-  if (dtype == DType::kF8E4M3 && options.device == Device::kCuda) {
-    return Status(StatusCode::kUnimplemented,
-                  "an fp8 cache is computed on the CPU only, not on CUDA yet; use bf16 there")
-        .with_field("kv_cache_dtype");
-  }
   LATENTD_RETURN_IF_ERROR(check_cached_in(config, dtype));
   return dtype;
 }

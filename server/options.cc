@@ -38,7 +38,7 @@ struct RawOptions {
   double grpc_connection_age_s = 3600.0;
 };
 
-std::string environment_name(std::string flag) {
+std::string environment_name(std::string_view flag) {
   std::string name = "LATENTD_";
   for (const char c : flag) {
     name += c == '-' ? '_' : static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
@@ -180,7 +180,7 @@ void add_engine_options(CLI::App& app, RawOptions& raw) {
   app.add_option(
          "--kv-cache-dtype", raw.kv_cache_dtype,
          "Type of the latent cache; auto follows the model, fp8 holds about 1.7 times as much as "
-         "bf16 (CPU only)")
+         "bf16")
       ->check(CLI::IsMember({"auto", "fp32", "bf16", "fp8"}))
       ->capture_default_str();
   app.add_option("--kv-cache-tokens", engine.kv_cache_tokens,
@@ -324,7 +324,9 @@ Status apply_file(CLI::App& app, const std::string& path) {
   for (const auto& entry : root) {
     const auto key = entry.first.as<std::string>();
     CLI::Option* option = key == "config" ? nullptr : app.get_option_no_throw("--" + key);
-    if (option == nullptr) return invalid_argument("config", path + ": unknown option " + key);
+    if (option == nullptr) {
+      return invalid_argument("config", fmt::format("{}: unknown option {}", path, key));
+    }
     if (option->count() > 0) continue;
     if (entry.second.IsSequence()) {
       for (const auto& item : entry.second) option->add_result(item.as<std::string>());

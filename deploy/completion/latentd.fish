@@ -37,7 +37,7 @@ complete -c latentd -n '__fish_seen_subcommand_from serve' -l grpc-connection-ag
 complete -c latentd -n '__fish_seen_subcommand_from serve' -l device -xa 'auto cpu cuda' -d 'cpu, cuda, or auto: cuda when this build has it and a device answers'
 complete -c latentd -n '__fish_seen_subcommand_from serve' -l cpu-threads -r -d '0: what the cgroup and affinity allow'
 complete -c latentd -n '__fish_seen_subcommand_from serve' -l dtype -xa 'auto fp32 bf16' -d 'Type of activations'
-complete -c latentd -n '__fish_seen_subcommand_from serve' -l kv-cache-dtype -xa 'auto fp32 bf16 fp8' -d 'Type of the latent cache; auto follows the model, fp8 holds about 1.7 times as much as bf16 (CPU only)'
+complete -c latentd -n '__fish_seen_subcommand_from serve' -l kv-cache-dtype -xa 'auto fp32 bf16 fp8' -d 'Type of the latent cache; auto follows the model, fp8 holds about 1.7 times as much as bf16'
 complete -c latentd -n '__fish_seen_subcommand_from serve' -l kv-cache-tokens -r -d 'Tokens that the cache holds; 0: sized from memory'
 complete -c latentd -n '__fish_seen_subcommand_from serve' -l gpu-memory-utilization -r -d 'Share of the GPU\'s memory that this process may use'
 complete -c latentd -n '__fish_seen_subcommand_from serve' -l load-format -xa 'auto random' -d 'auto: weights from *.safetensors; random: made up on the device, for benchmarks'

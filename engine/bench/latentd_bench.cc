@@ -230,10 +230,6 @@ Result<CacheLayout> bench_layout(const Options& options, const ModelConfig& conf
   if (options.kv_cache_dtype == "fp32") dtype = DType::kF32;
   if (options.kv_cache_dtype == "bf16") dtype = DType::kBF16;
   if (options.kv_cache_dtype == "fp8") dtype = DType::kF8E4M3;
-  if (dtype == DType::kF8E4M3 && options.device == "cuda") {
-    return Status(StatusCode::kUnimplemented, "an fp8 cache is not computed on CUDA yet")
-        .with_field("kv_cache_dtype");
-  }
   LATENTD_RETURN_IF_ERROR(check_cached_in(config, dtype));
   CacheLayout layout = cache_layout(config, dtype);
   LATENTD_RETURN_IF_ERROR(layout.validate());

@@ -109,7 +109,7 @@ class ExpandedAttentionOps : public ::testing::TestWithParam<Case> {
  protected:
   bool large() const {
     return GetParam().backend->large && GetParam().weights == DType::kBF16 &&
-           GetParam().cache == DType::kBF16;
+           GetParam().cache != DType::kF32;
   }
 
   // Sequences in a paged cache, with what they expand to, and one layer's weights.

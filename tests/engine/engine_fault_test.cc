@@ -19,11 +19,24 @@
 namespace latentd {
 namespace {
 
-constexpr const char* kCheckpoint = "v3-grouped-yarn-fp32";
 constexpr TokenId kPoisoned = 77;
 
-EngineOptions fault_options(int depth) {
+// A tiny checkpoint, the type of its cache and how many steps are in flight.
+struct Setup {
+  const char* name;
+  const char* checkpoint;
+  DType cache;
+  int depth;
+};
+
+// GoogleTest looks for this name.
+void PrintTo(const Setup& setup, std::ostream* out) {  // NOLINT
+  *out << setup.name;
+}
+
+EngineOptions fault_options(DType cache, int depth) {
   EngineOptions options;
+  options.kv_cache_dtype = cache;
   options.device = rig_device();
   options.cpu_threads = 1;
   options.kv_cache_tokens = 8'192;
@@ -47,10 +60,10 @@ std::unique_ptr<Request> request(std::uint64_t id, int max_new_tokens) {
 // A copy of the checkpoint whose embedding of kPoisoned is not a number.
 class PoisonedModel final {
  public:
-  PoisonedModel()
+  explicit PoisonedModel(const char* checkpoint)
       : directory_(std::filesystem::temp_directory_path() /
                    ("latentd-poisoned-" + std::to_string(::getpid()))) {
-    std::filesystem::copy(test::tiny_checkpoint(kCheckpoint), directory_,
+    std::filesystem::copy(test::tiny_checkpoint(checkpoint), directory_,
                           std::filesystem::copy_options::recursive |
                               std::filesystem::copy_options::overwrite_existing);
     poison(directory_ / "model.safetensors");
@@ -88,14 +101,15 @@ class PoisonedModel final {
   std::filesystem::path directory_;
 };
 
-// Parametrised over the pipeline's depth.
-class EngineFault : public ::testing::TestWithParam<int> {
+class EngineFault : public ::testing::TestWithParam<Setup> {
  protected:
-  void start(const std::filesystem::path& model = test::tiny_checkpoint(kCheckpoint)) {
+  void start() { start(test::tiny_checkpoint(GetParam().checkpoint)); }
+  void start(const std::filesystem::path& model) {
     auto backend = std::make_unique<BreakingBackend>(
         make_rig_backend({.cpu_threads = 1, .batch_invariant = true}));
     backend_ = backend.get();
-    auto loaded = Engine::load(model, fault_options(GetParam()), inbox_.sink(), std::move(backend));
+    auto loaded = Engine::load(model, fault_options(GetParam().cache, GetParam().depth),
+                               inbox_.sink(), std::move(backend));
     ASSERT_TRUE(loaded.ok()) << loaded.status().to_string();
     engine_ = *std::move(loaded);
   }
@@ -107,7 +121,8 @@ class EngineFault : public ::testing::TestWithParam<int> {
   // The text of a request when nobody else is there.
   std::vector<TokenId> alone(std::uint64_t id, int max_new_tokens) {
     Inbox inbox;
-    auto engine = Engine::load(test::tiny_checkpoint(kCheckpoint), fault_options(1), inbox.sink(),
+    auto engine = Engine::load(test::tiny_checkpoint(GetParam().checkpoint),
+                               fault_options(GetParam().cache, 1), inbox.sink(),
                                make_rig_backend({.cpu_threads = 1, .batch_invariant = true}))
                       .value();
     EXPECT_TRUE(engine->submit(request(id, max_new_tokens)).ok());
@@ -171,7 +186,7 @@ TEST_P(EngineFault, EverybodyHearsOfAFaultWhereverItComes) {
 }
 
 TEST_P(EngineFault, NumbersThatAreNoneFailTheirOwnRequestOnly) {
-  const PoisonedModel model;
+  const PoisonedModel model(GetParam().checkpoint);
   start(model.directory());
   const std::vector<TokenId> expected = alone(2, 60);
   submit(2, 60);
@@ -213,7 +228,14 @@ TEST_P(EngineFault, CancelsBetweenLaunchAndResultLeaveNeighboursAlone) {
   expect_all_pages_free();
 }
 
-INSTANTIATE_TEST_SUITE_P(PipelineDepths, EngineFault, ::testing::Values(1, 2));
+constexpr const char* kLatents = "v3-grouped-yarn-fp32";
+INSTANTIATE_TEST_SUITE_P(Models, EngineFault,
+                         ::testing::Values(Setup{"latents_1", kLatents, DType::kF32, 1},
+                                           Setup{"latents_2", kLatents, DType::kF32, 2},
+                                           Setup{"fp8_latents_2", kLatents, DType::kF8E4M3, 2},
+                                           Setup{"keys_and_values_2", "llama-mqa-linear-fp32",
+                                                 DType::kF32, 2}),
+                         [](const auto& test) { return test.param.name; });
 
 }  // namespace
 }  // namespace latentd

@@ -29,20 +29,34 @@ std::unique_ptr<Request> make_request(std::uint64_t id, int vocab) {
   return request;
 }
 
+// A model, the type of its cache and how many steps are in flight.
+struct Setup {
+  const char* name;
+  const char* model;  // below the sources
+  DType cache;
+  int depth;
+};
+
+// GoogleTest looks for this name.
+void PrintTo(const Setup& setup, std::ostream* out) {  // NOLINT
+  *out << setup.name;
+}
+
 struct Outcomes {
   std::map<std::uint64_t, EngineRig::Outcome> of;
 };
 
 // Requests arrive a few at a time, so that batches of all sizes are met; some are cancelled. At
 // depth 2 a step is in flight meanwhile.
-Outcomes run(const std::filesystem::path& model, int depth, std::vector<int> buckets) {
-  EngineRig rig(model, {.num_pages = 200,
-                        .max_num_seqs = kSlots,
-                        .pipeline_depth = depth,
-                        .prefix_cache = false,
-                        .batch_invariant = true,
-                        .graph_buckets = std::move(buckets),
-                        .record_logits = false});
+Outcomes run(const Setup& setup, std::vector<int> buckets) {
+  EngineRig rig(test::source_directory() / setup.model, {.num_pages = 200,
+                                                         .max_num_seqs = kSlots,
+                                                         .pipeline_depth = setup.depth,
+                                                         .prefix_cache = false,
+                                                         .kv_cache_dtype = setup.cache,
+                                                         .batch_invariant = true,
+                                                         .graph_buckets = std::move(buckets),
+                                                         .record_logits = false});
   for (std::uint64_t id = 1; id <= kRequests; ++id) {
     rig.submit(make_request(id, rig.config().vocab_size));
     for (std::uint64_t turn = 0; turn < id % 4; ++turn) rig.turn();
@@ -54,12 +68,11 @@ Outcomes run(const std::filesystem::path& model, int depth, std::vector<int> buc
   return outcomes;
 }
 
-class GraphReplay : public ::testing::TestWithParam<int> {};
+class GraphReplay : public ::testing::TestWithParam<Setup> {};
 
 TEST_P(GraphReplay, GivesWhatDirectLaunchesGive) {
-  const auto model = test::source_directory() / "models/latent-mini";
-  const Outcomes direct = run(model, GetParam(), {});
-  const Outcomes replayed = run(model, GetParam(), graph_buckets(kSlots));
+  const Outcomes direct = run(GetParam(), {});
+  const Outcomes replayed = run(GetParam(), graph_buckets(kSlots));
   int tokens = 0;
   for (const auto& [id, expected] : direct.of) {
     SCOPED_TRACE("request " + std::to_string(id));
@@ -75,7 +88,14 @@ TEST_P(GraphReplay, GivesWhatDirectLaunchesGive) {
   EXPECT_GT(tokens, 300);
 }
 
-INSTANTIATE_TEST_SUITE_P(Depth, GraphReplay, ::testing::Values(1, 2));
+constexpr const char* kMini = "models/latent-mini";
+constexpr const char* kLlama = "tests/data/tiny/llama-gqa-llama3-fp32";
+INSTANTIATE_TEST_SUITE_P(Models, GraphReplay,
+                         ::testing::Values(Setup{"latents_1", kMini, DType::kF32, 1},
+                                           Setup{"latents_2", kMini, DType::kF32, 2},
+                                           Setup{"fp8_latents_2", kMini, DType::kF8E4M3, 2},
+                                           Setup{"keys_and_values_2", kLlama, DType::kF32, 2}),
+                         [](const auto& test) { return test.param.name; });
 
 TEST(GraphBuckets, AscendAndEndAtTheLargestBatch) {
   EXPECT_EQ(graph_buckets(1), (std::vector<int>{1}));

@@ -33,23 +33,16 @@ TEST(MemoryPlan, FollowsTheCheckpointsDtypeAndCountsBytesExactly) {
 }
 
 TEST(MemoryPlan, CountsThePlanesOfAnFp8Cache) {
-  EngineOptions options;
-  options.device = Device::kCpu;
-  options.kv_cache_dtype = DType::kF8E4M3;
-  const auto plan = plan_memory(v2_lite(), options, 1'000 * 31'104 * std::size_t{64});
-  ASSERT_TRUE(plan.ok()) << plan.status().to_string();
-  EXPECT_EQ(plan->layout.dtype(), DType::kF8E4M3);
-  EXPECT_EQ(plan->layout.bytes_per_token(), 27U * 656);
-  EXPECT_EQ(plan->num_pages, 1'756);
-}
-
-TEST(MemoryPlan, RefusesAnFp8CacheOnCuda) {
-  EngineOptions options;
-  options.device = Device::kCuda;
-  options.kv_cache_dtype = DType::kF8E4M3;
-  const Status status = plan_memory(v2_lite(), options, kMiB << 10).status();
-  EXPECT_EQ(status.code(), StatusCode::kUnimplemented);
-  EXPECT_EQ(status.field(), "kv_cache_dtype");
+  for (const Device device : {Device::kCpu, Device::kCuda}) {
+    EngineOptions options;
+    options.device = device;
+    options.kv_cache_dtype = DType::kF8E4M3;
+    const auto plan = plan_memory(v2_lite(), options, 1'000 * 31'104 * std::size_t{64});
+    ASSERT_TRUE(plan.ok()) << plan.status().to_string();
+    EXPECT_EQ(plan->layout.dtype(), DType::kF8E4M3);
+    EXPECT_EQ(plan->layout.bytes_per_token(), 27U * 656);
+    EXPECT_EQ(plan->num_pages, 1'756);
+  }
 }
 
 // Llama 3.1 8B's shape: 32 layers, 8 heads of keys and values for 32 of queries.

@@ -110,12 +110,12 @@ std::string identifier(std::string name) {
 std::vector<Setup> setups() {
   std::vector<Setup> all = {{"fp32", DType::kF32, DType::kF32, 1, {}},
                             {"fp32_overlapped", DType::kF32, DType::kF32, 2, {1, 2, 4, 8, 16}}};
-  if (rig_device() == Device::kCpu) {
-    all.push_back({"fp8", DType::kF32, DType::kF8E4M3, 1, {}});
-    all.push_back({"fp8_overlapped", DType::kF32, DType::kF8E4M3, 2, {1, 2, 4, 8, 16}});
-  } else {
+  all.push_back({"fp8", DType::kF32, DType::kF8E4M3, 1, {}});
+  all.push_back({"fp8_overlapped", DType::kF32, DType::kF8E4M3, 2, {1, 2, 4, 8, 16}});
+  if (rig_device() == Device::kCuda) {
     all.push_back({"bf16", DType::kBF16, DType::kBF16, 1, {}});
     all.push_back({"bf16_overlapped", DType::kBF16, DType::kBF16, 2, {1, 2, 4, 8, 16}});
+    all.push_back({"bf16_fp8_overlapped", DType::kBF16, DType::kF8E4M3, 2, {1, 2, 4, 8, 16}});
   }
   return all;
 }

@@ -49,7 +49,8 @@ ExpandedAttention::ExpandedAttention(CudaContext& context)
 
 bool ExpandedAttention::computes(const MlaGeometry& g, DType activation, DType cache,
                                  DType weights) const {
-  return activation == DType::kBF16 && cache == DType::kBF16 && weights == DType::kBF16 &&
+  const bool gathered = cache == DType::kBF16 || cache == DType::kF8E4M3;
+  return activation == DType::kBF16 && gathered && weights == DType::kBF16 &&
          g.kv_lora_rank % 8 == 0 && has_expanded_kernel(g, context_.shared_bytes_of_block());
 }
 

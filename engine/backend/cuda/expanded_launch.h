@@ -1,7 +1,7 @@
 // Launchers of expanded attention; see expanded_policy.h for what a pass is.
 //
-// Contract: as launch.h. bf16 throughout; all widths are multiples of 8 and all pointers aligned to
-// 16 bytes.
+// Contract: as launch.h. bf16 throughout, but for a cache in fp8; all widths are multiples of 8 and
+// all pointers aligned to 16 bytes.
 #pragma once
 
 #include <cuda_runtime_api.h>

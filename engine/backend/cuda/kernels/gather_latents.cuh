@@ -1,15 +1,36 @@
-// Cached latents of a pass's segments, out of their pages into consecutive rows.
+// Cached latents of a pass's segments, out of their pages into consecutive rows of bf16, in which
+// values of an fp8 cache are exact.
 #pragma once
 
 #include <cstddef>
 
 #include "engine/backend/cuda/expanded_launch.h"
 #include "engine/backend/cuda/kernels/block.cuh"
+#include "engine/backend/cuda/kernels/elements.cuh"
+#include "engine/backend/cuda/kernels/fp8_rows.cuh"
 #include "engine/backend/cuda/kernels/paged_rows.cuh"
 
 namespace latentd::cuda {
 
 inline constexpr int kGatherThreads = 256;
+
+// A row of an fp8 cache, by a warp. Eight latents never lie in two groups.
+__device__ inline void gather_fp8_row(const ExpandedStep& step, int slot, int position,
+                                      uint4* out) {
+  constexpr int kVector = 8;
+  const MlaGeometry& g = step.geometry;
+  const Fp8Row row(step.batch, step.cache, g, slot, position);
+  const int latents = g.kv_lora_rank / kVector;
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  for (int i = lane; i < latents; i += kWarp) {
+    float values[kVector];
+#pragma unroll
+    for (int k = 0; k < kVector; ++k) values[k] = row.latent(i * kVector + k);
+    out[i] = pack_eight(values);
+  }
+  const auto* rope = reinterpret_cast<const uint4*>(row.rope);
+  for (int i = lane; i < g.rope_dim / kVector; i += kWarp) out[latents + i] = rope[i];
+}
 
 // A warp a row. Rows that are no segment's keys become zeros: what they are expanded to weighs
 // nothing in attention and must not be a NaN.
@@ -31,6 +52,10 @@ __global__ void __launch_bounds__(kGatherThreads)
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   if (key >= segment.num_keys) {
     for (int i = lane; i < vectors; i += kWarp) out[i] = make_uint4(0, 0, 0, 0);
+    return;
+  }
+  if (step.cache.dtype == DType::kF8E4M3) {
+    gather_fp8_row(step, segment.slot, segment.first_key + key, out);
     return;
   }
   const auto* in = reinterpret_cast<const uint4*>(
