@@ -2,8 +2,9 @@
 #
 # LATENTD_CUDA = AUTO: when nvcc is found; ON: nvcc is needed; OFF: never.
 
-set(LATENTD_CUDA_ARCHITECTURES "90a" CACHE STRING
-    "GPU architectures of the kernels: 90a (H100, H200), 80, 89; several separated by ;")
+# 80 serves 8.6 too. 90a: Hopper's own kernels; the others take the portable ones (kernel_policy.h).
+set(LATENTD_CUDA_ARCHITECTURES "80;89;90a" CACHE STRING
+    "GPU architectures that the kernels are compiled for, separated by ;")
 
 option(LATENTD_CUDNN "bench_prefill_attention measures cuDNN beside our own kernel" OFF)
 

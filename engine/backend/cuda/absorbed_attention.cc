@@ -36,7 +36,7 @@ AbsorbedAttention::AbsorbedAttention(CudaContext& context, DType activation, boo
       arrived_(context),
       all_arrived_(context) {
   context.use_device();
-  hopper_ = attribute(context, cudaDevAttrComputeCapabilityMajor) == 9;
+  hopper_ = context.has_warp_group_products();
   processors_ = attribute(context, cudaDevAttrMultiProcessorCount);
 }
 

@@ -35,9 +35,14 @@ Result<std::unique_ptr<CudaContext>> CudaContext::make(int device) {
       to_status(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
                 "reading a CUDA attribute"));
   context->shared_bytes_ = static_cast<std::size_t>(bytes);
-  LATENTD_RETURN_IF_ERROR(
-      to_status(cudaDeviceGetAttribute(&context->major_, cudaDevAttrComputeCapabilityMajor, device),
-                "reading a CUDA attribute"));
+  const Capability capability{properties.major, properties.minor};
+  context->kernels_ =
+      choose_kernels(LATENTD_CUDA_ARCHITECTURES, capability, context->shared_bytes_);
+  if (!context->kernels_.any) {
+    return Status(StatusCode::kUnimplemented,
+                  no_code_message(LATENTD_CUDA_ARCHITECTURES, properties.name, capability))
+        .with_field("device");
+  }
   context->free_at_start_ = context->memory().free;
   return context;
 }

@@ -25,6 +25,7 @@
 #include "base/result.h"
 #include "base/status.h"
 #include "engine/backend/backend.h"
+#include "engine/backend/cuda/kernel_policy.h"
 
 namespace latentd::cuda {
 
@@ -33,6 +34,7 @@ Status to_status(cudaError_t error, std::string_view doing);
 
 class CudaContext {
  public:
+  // kUnimplemented, with what the card is and what this build holds, when no code runs there.
   static Result<std::unique_ptr<CudaContext>> make(int device);
   ~CudaContext();
   CudaContext(const CudaContext&) = delete;
@@ -46,11 +48,9 @@ class CudaContext {
   DeviceMemory memory() const;
   // Most shared memory that one block may use, bytes.
   std::size_t shared_bytes_of_block() const { return shared_bytes_; }
-  // Whether the kernels on bf16 tensor cores run here: they need sm_80 and shared memory for their
-  // stages, which small cards of later architectures lack.
-  bool has_tensor_cores() const { return major_ >= 8 && shared_bytes_ >= kStageBytes; }
-  // Warp-group products (sm_90a) are Hopper's alone.
-  bool has_warp_group_products() const { return major_ == 9 && has_tensor_cores(); }
+  // Which kernels run here (kernel_policy.h).
+  bool has_tensor_cores() const { return kernels_.tensor_cores; }
+  bool has_warp_group_products() const { return kernels_.warp_group; }
 
   // Keeps the first error. Returns whether all is well so far.
   bool check(cudaError_t error, std::string_view doing);
@@ -77,8 +77,6 @@ class CudaContext {
     cudaEvent_t event;
   };
 
-  static constexpr std::size_t kStageBytes = std::size_t{192} << 10;
-
   CudaContext() = default;
   Status create_streams();
   // `downloads_` waits for all that the stream holds.
@@ -86,7 +84,7 @@ class CudaContext {
 
   int device_ = 0;
   std::string device_name_;
-  int major_ = 0;  // of the compute capability
+  KernelChoice kernels_;
   cudaStream_t stream_ = nullptr;
   cudaStream_t uploads_ = nullptr;
   cudaStream_t downloads_ = nullptr;

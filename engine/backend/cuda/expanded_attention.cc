@@ -37,13 +37,10 @@ Product expansion(const ExpandedStep& step, const ExpandedPass& pass, const Tens
 ExpandedAttention::ExpandedAttention(CudaContext& context)
     : context_(context), latents_(context), kv_(context), state_(context), next_task_(context) {
   int device = 0;
-  int major = 0;
-  if (context.check(cudaGetDevice(&device), "reading a CUDA attribute") &&
-      context.check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device),
-                    "reading a CUDA attribute") &&
-      context.check(cudaDeviceGetAttribute(&processors_, cudaDevAttrMultiProcessorCount, device),
-                    "reading a CUDA attribute")) {
-    hopper_ = major == 9;
+  hopper_ = context.has_warp_group_products();
+  if (context.check(cudaGetDevice(&device), "reading a CUDA attribute")) {
+    context.check(cudaDeviceGetAttribute(&processors_, cudaDevAttrMultiProcessorCount, device),
+                  "reading a CUDA attribute");
   }
 }
 

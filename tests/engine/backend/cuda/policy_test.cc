@@ -3,11 +3,14 @@
 
 #include <algorithm>
 #include <random>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "engine/backend/cuda/arena_layout.h"
 #include "engine/backend/cuda/attention_policy.h"
 #include "engine/backend/cuda/expert_policy.h"
+#include "engine/backend/cuda/kernel_policy.h"
 
 namespace latentd::cuda {
 namespace {
@@ -136,6 +139,51 @@ TEST(ExpertPolicy, TilesGrowWithTheTokensOfAnExpert) {
       before = tile;
     }
   }
+}
+
+constexpr std::string_view kUsualBuild = "80,89,90a";
+constexpr std::size_t kAmpereShared = 163 * 1024;
+
+TEST(KernelPolicy, TakesHoppersOwnKernelsOnHopperAlone) {
+  const KernelChoice hopper = choose_kernels(kUsualBuild, {9, 0}, kHopperShared);
+  EXPECT_TRUE(hopper.any);
+  EXPECT_TRUE(hopper.tensor_cores);
+  EXPECT_TRUE(hopper.warp_group);
+}
+
+TEST(KernelPolicy, TakesPortableKernelsOnAmpereAndAda) {
+  for (const auto& [card, shared] :
+       {std::pair{Capability{8, 0}, kAmpereShared}, std::pair{Capability{8, 6}, kAdaShared},
+        std::pair{Capability{8, 9}, kAdaShared}}) {
+    const KernelChoice choice = choose_kernels(kUsualBuild, card, shared);
+    EXPECT_TRUE(choice.any) << card.minor;
+    EXPECT_FALSE(choice.tensor_cores) << card.minor;
+    EXPECT_FALSE(choice.warp_group) << card.minor;
+  }
+}
+
+TEST(KernelPolicy, HasNothingForOtherCards) {
+  for (const Capability card : {Capability{7, 5}, Capability{9, 5}, Capability{10, 0},
+                                Capability{12, 0}, Capability{0, 0}}) {
+    EXPECT_FALSE(choose_kernels(kUsualBuild, card, kHopperShared).any)
+        << card.major << "." << card.minor;
+  }
+  EXPECT_FALSE(choose_kernels("90a", {8, 0}, kAmpereShared).any);
+  EXPECT_FALSE(choose_kernels("89", {8, 6}, kAdaShared).any) << "newer code on an older card";
+  EXPECT_FALSE(choose_kernels("", {9, 0}, kHopperShared).any);
+}
+
+TEST(KernelPolicy, WithoutTheArchitecturesOwnCodeHoppersKernelsAreEmpty) {
+  const KernelChoice plain = choose_kernels("80,90", {9, 0}, kHopperShared);
+  EXPECT_TRUE(plain.any);
+  EXPECT_TRUE(plain.tensor_cores);
+  EXPECT_FALSE(plain.warp_group);
+}
+
+TEST(KernelPolicy, ARefusalNamesTheCardAndWhatTheBuildHolds) {
+  EXPECT_EQ(no_code_message(kUsualBuild, "NVIDIA B200", {10, 0}),
+            "NVIDIA B200 has compute capability 10.0, and this build holds code for sm_80,89,90a "
+            "only: build it with -DLATENTD_CUDA_ARCHITECTURES=100, or use --device cpu");
 }
 
 }  // namespace
