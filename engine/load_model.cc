@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "engine/device.h"
+#include "engine/forward.h"
 #include "engine/graph_buckets.h"
 #include "engine/random_weights.h"
 #include "engine/runner_memory.h"
@@ -17,18 +18,8 @@ namespace {
 
 constexpr std::uint64_t kRandomSeed = 0;
 
-// Tokens that a row must have for expanded attention to be the cheaper form on the CPU; 0: never.
-// Expanding a key costs kv_lora * (nope + v) multiply-adds a head, and saves each query that meets
-// it the difference between the forms. Measured, it pays from a quarter more tokens than that.
-int expanded_min_tokens(const ModelConfig& c) {
-  const double expansion = c.kv_lora_rank * (c.qk_nope_head_dim + c.v_head_dim);
-  const double absorbed = 2 * c.kv_lora_rank + c.qk_rope_head_dim;
-  const double expanded = c.qk_head_dim() + c.v_head_dim;
-  return absorbed > expanded ? static_cast<int>(1.25 * expansion / (absorbed - expanded)) + 1 : 0;
-}
-
 RunnerOptions runner_options(const EngineOptions& options, const ModelConfig& config,
-                             const MemoryPlan& plan) {
+                             const MemoryPlan& plan, const Backend& backend) {
   RunnerOptions runner;
   runner.max_num_seqs = plan.max_num_seqs;
   runner.max_num_batched_tokens = plan.max_num_batched_tokens;
@@ -38,7 +29,9 @@ RunnerOptions runner_options(const EngineOptions& options, const ModelConfig& co
     runner.graph_buckets = graph_buckets(std::min(plan.max_num_seqs, ModelRunner::kLogitsSlice));
   }
   runner.shares_prefixes = *options.shared_prefixes;
-  runner.expanded_min_tokens = *options.batch_invariant ? 0 : expanded_min_tokens(config);
+  if (config.attention == AttentionKind::kLatent && !*options.batch_invariant) {
+    runner.expansion = backend.expansion(mla_geometry(config), plan.layout.dtype());
+  }
   return runner;
 }
 
@@ -113,7 +106,7 @@ Result<LoadedModel> load_model(const std::filesystem::path& model_dir, const Eng
   const std::size_t budget = cache_budget(*model.backend, options);
   LATENTD_ASSIGN_OR_RETURN(model.plan, plan_memory(config, options, budget));
 
-  RunnerOptions runner = runner_options(options, config, model.plan);
+  RunnerOptions runner = runner_options(options, config, model.plan, *model.backend);
   LATENTD_ASSIGN_OR_RETURN(
       RunnerMemory memory,
       RunnerMemory::create(*model.backend, config, std::move(weights), model.plan.layout, runner));

@@ -76,10 +76,10 @@ void ModelRunner::State::choose_attention(const StepBuffers& step, ForwardParams
   const std::span<const RowView> rows = step.rows.host().first(step.rows.size());
   params.absorbed_rows = params.batch.num_rows;
   params.absorbed_tokens = params.batch.num_tokens;
-  if (options.expanded_min_tokens == 0) return;
+  if (!options.expansion.any()) return;
   while (params.absorbed_rows > 0) {
     const RowView& last = rows[static_cast<std::size_t>(params.absorbed_rows - 1)];
-    if (last.count < options.expanded_min_tokens) return;
+    if (!options.expansion.expands(last.count, last.start)) return;
     --params.absorbed_rows;
     params.absorbed_tokens = last.first_token;
   }

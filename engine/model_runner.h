@@ -35,11 +35,11 @@ struct RunnerOptions {
   int max_num_batched_tokens = 0;
   int max_model_len = 0;
   int num_pages = 0;
-  // Rows of at least this many tokens at the end of a plan attend with expanded keys and values;
-  // 0: none (batch invariance: one form for every row).
-  int expanded_min_tokens = 0;
   // Whether the device hears of the prefixes of plans.
   bool shares_prefixes = false;
+  // Which rows at the end of a plan attend with expanded keys and values; none under batch
+  // invariance, where every row has one form.
+  ExpansionPolicy expansion = {};
   // Sizes to which steps of one token a row are padded, ascending, at most max_num_seqs and
   // kLogitsSlice (graph_buckets.h). Empty: steps are not padded. The backend captures them in
   // `create`.

@@ -131,6 +131,7 @@ Status reserve(Backend& backend, const ModelConfig& config, const ModelWeights& 
   params.page_tokens = layout.page_tokens();
   params.cache_dtype = layout.dtype();
   params.shares_prefixes = options.shares_prefixes;
+  params.expands = options.expansion.any();
   return backend.reserve(params);
 }
 

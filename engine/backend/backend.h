@@ -23,6 +23,7 @@
 #include "base/dtype.h"
 #include "base/result.h"
 #include "base/tensor_view.h"
+#include "engine/backend/expansion_policy.h"
 #include "engine/backend/op_params.h"
 
 namespace latentd {
@@ -110,9 +111,13 @@ class Backend {
   virtual Fence record() = 0;
   virtual Status wait(Fence fence) = 0;  // until everything before the fence is done
 
+  // Which rows are worth expanded_attention rather than absorbed_attention, with a cache of
+  // `cache`.
+  virtual ExpansionPolicy expansion(const MlaGeometry& geometry, DType cache) const = 0;
+
   // Allocates what operations need of their own for the largest step, once and before the first
-  // operation; afterwards nothing is allocated. Without it (tests) operations allocate what they
-  // meet. kResourceExhausted with the numbers.
+  // operation; from then on an operation that needs more is a fault. Without it (tests) operations
+  // allocate what they meet. kResourceExhausted with the numbers.
   virtual Status reserve(const ReserveParams& params) = 0;
 
   // Runs `body`, which calls operations. With a bucket, a backend may replay what the body enqueued

@@ -22,6 +22,7 @@
 #include "engine/bench/bench_backend.h"
 #include "engine/bench/step_driver.h"
 #include "engine/bench/step_traffic.h"
+#include "engine/forward.h"
 #include "engine/graph_buckets.h"
 #include "engine/memory_plan.h"
 #include "engine/model/json.h"
@@ -52,7 +53,7 @@ struct Options {
   int steps = 32;
   int prompts = 5;
   int threads = 0;
-  int expanded_min_tokens = 0;
+  std::optional<int> expanded_min_tokens;
   std::uint64_t seed = 0;
   bool copy_weights = true;
   bool csv = false;
@@ -259,7 +260,11 @@ Status run(Options options) {
   driver_options.max_rows = Bench::num_slots(options);
   driver_options.max_length = longest;
   driver_options.chunk = options.chunk;
-  driver_options.expanded_min_tokens = options.expanded_min_tokens;
+  if (options.expanded_min_tokens.has_value()) {
+    driver_options.expansion = ExpansionPolicy::from(*options.expanded_min_tokens);
+  } else if (options.device == "cuda" && config.attention == AttentionKind::kLatent) {
+    driver_options.expansion = bench->backend().expansion(mla_geometry(config), layout.dtype());
+  }
   driver_options.depth = options.depth;
   if (options.graphs) {
     driver_options.graph_buckets =
@@ -313,7 +318,8 @@ int parse_and_run(int argc, char** argv) {
   app.add_option("--prompts", options.prompts, "prompts to time")->check(positive);
   app.add_option("--threads", options.threads, "0: as many as the process may use");
   app.add_option("--expanded-min-tokens", options.expanded_min_tokens,
-                 "rows of at least this many tokens expand keys and values; 0: none");
+                 "rows of at least this many tokens expand keys and values; 0: none; by default "
+                 "what the engine does: on the CPU none, on CUDA what is worth it");
   app.add_option("--seed", options.seed, "of random weights");
   app.add_flag("--copy-weights,!--no-copy-weights", options.copy_weights,
                "into huge pages (default), or used where they are");

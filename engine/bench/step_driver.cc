@@ -32,7 +32,7 @@ Result<std::unique_ptr<StepDriver>> StepDriver::create(Backend& backend, const M
   runner.max_model_len = options.max_length;
   const int pages_per_slot = layout.pages_for_tokens(options.max_length);
   runner.num_pages = options.max_rows * pages_per_slot;
-  runner.expanded_min_tokens = options.expanded_min_tokens;
+  runner.expansion = options.expansion;
   runner.graph_buckets = options.graph_buckets;
   std::unique_ptr<StepDriver> driver(new StepDriver(config, options));
   LATENTD_ASSIGN_OR_RETURN(RunnerMemory memory,

@@ -28,9 +28,9 @@ namespace latentd {
 
 struct StepDriverOptions {
   int max_rows = 1;
-  int max_length = 1;  // tokens of a sequence
-  int chunk = 512;     // most tokens of a step, if there are not more rows
-  int expanded_min_tokens = 0;
+  int max_length = 1;              // tokens of a sequence
+  int chunk = 512;                 // most tokens of a step, if there are not more rows
+  ExpansionPolicy expansion;       // RunnerOptions
   int depth = 1;                   // decode steps in flight, 1 or 2
   std::vector<int> graph_buckets;  // RunnerOptions
 };

@@ -67,6 +67,35 @@ TEST(EngineOnGpu, WritesTheTextOfTheCpuInFp32) {
   }
 }
 
+// Scratch was taken for the largest step and cannot grow: prompts as long as a step, alone and
+// beside as many sequences as there are slots, in every form of attention.
+TEST(EngineOnGpu, ComputesTheLargestStepsInWhatWasReserved) {
+  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+    for (const bool invariant : {false, true}) {
+      EngineOptions options = options_of(Device::kCuda, dtype);
+      options.batch_invariant = invariant;
+      options.max_num_seqs = 32;
+      options.max_num_batched_tokens = 512;
+      Inbox inbox;
+      const auto engine = Engine::load(latent_mini(), options, inbox.sink()).value();
+      for (std::uint64_t id = 0; id < 40; ++id) {
+        const auto length = static_cast<TokenId>(id % 4 == 0 ? 500 : 1 + id * 7 % 60);
+        std::vector<TokenId> prompt;
+        for (TokenId i = 0; i < length; ++i) {
+          prompt.push_back(static_cast<TokenId>(5 + id) + i % 900);
+        }
+        ASSERT_TRUE(engine->submit(EngineRig::request(id, std::move(prompt), 12)).ok());
+      }
+      for (std::uint64_t id = 0; id < 40; ++id) {
+        const Inbox::Thread thread = inbox.wait_finished(id);
+        EXPECT_TRUE(thread.error.ok()) << thread.error.to_string();
+        EXPECT_EQ(thread.tokens.size(), 12U);
+      }
+      EXPECT_TRUE(engine->healthy());
+    }
+  }
+}
+
 double error(const std::vector<float>& actual, const std::vector<double>& expected) {
   return oracle::relative_error(std::vector<double>(actual.begin(), actual.end()), expected);
 }

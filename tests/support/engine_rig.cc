@@ -23,7 +23,7 @@ EngineRig::EngineRig(const std::filesystem::path& model_dir, const RigOptions& o
   runner.max_num_batched_tokens = options.max_num_batched_tokens;
   runner.max_model_len = options.max_model_len;
   runner.num_pages = options.num_pages;
-  runner.expanded_min_tokens = options.expanded_min_tokens;
+  runner.expansion = ExpansionPolicy::from(options.expanded_min_tokens);
   runner.graph_buckets = options.graph_buckets;
   runner.shares_prefixes = options.prefixes.max_depth > 0;
   auto memory =

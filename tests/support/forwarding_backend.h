@@ -46,6 +46,9 @@ class ForwardingBackend : public Backend {
   }
   Fence record() override { return inner_->record(); }
   Status wait(Fence fence) override { return inner_->wait(fence); }
+  ExpansionPolicy expansion(const MlaGeometry& g, DType cache) const override {
+    return inner_->expansion(g, cache);
+  }
   Status reserve(const ReserveParams& p) override { return inner_->reserve(p); }
   Status run(const std::optional<BucketKey>& bucket, const std::function<void()>& body) override {
     return inner_->run(bucket, body);

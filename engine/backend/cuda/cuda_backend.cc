@@ -79,6 +79,9 @@ class CudaBackend final : public Backend {
     return context_->wait(fence);
   }
 
+  ExpansionPolicy expansion(const MlaGeometry& g, DType cache) const override {
+    return ops_.expansion(g, cache);
+  }
   Status reserve(const ReserveParams& params) override {
     context_->use_device();
     ops_.reserve(params);

@@ -58,6 +58,11 @@ class CudaContext {
   bool ok() const { return status_.ok(); }
   const Status& status() const { return status_; }
 
+  // From now on scratch of operations that would grow is a fault: captured graphs hold addresses,
+  // and nothing is allocated while the engine runs.
+  void freeze_scratch() { scratch_frozen_ = true; }
+  bool scratch_frozen() const { return scratch_frozen_; }
+
   // Enqueues a copy to the device beside the stream; `join_uploads` makes the stream wait for all
   // of them.
   void upload(void* device, const void* staging, std::size_t bytes);
@@ -93,6 +98,7 @@ class CudaContext {
   bool uploads_pending_ = false;  // not joined
   std::size_t shared_bytes_ = 0;
   std::size_t free_at_start_ = 0;
+  bool scratch_frozen_ = false;
   Status status_;
   std::uint64_t last_fence_ = 0;
   std::deque<Recorded> recorded_;  // not waited for yet, oldest first

@@ -72,7 +72,7 @@ Result<std::unique_ptr<Buffer>> allocate_buffer(CudaContext& context, MemoryKind
 
 void* Scratch::take_bytes(std::size_t bytes) {
   if (memory_ != nullptr && memory_->size() >= bytes) return memory_->data();
-  if (frozen_) {
+  if (context_.scratch_frozen()) {
     context_.fail(
         Status(StatusCode::kInternal, fmt::format("scratch of {} bytes needed, {} reserved", bytes,
                                                   memory_ == nullptr ? 0 : memory_->size())));

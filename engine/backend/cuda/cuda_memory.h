@@ -18,8 +18,8 @@ namespace latentd::cuda {
 Result<std::unique_ptr<Buffer>> allocate_buffer(CudaContext& context, MemoryKind kind,
                                                 std::size_t bytes, std::string_view purpose);
 
-// Device memory that its next user overwrites. Grows to the largest step seen; growing waits for
-// the GPU.
+// Device memory that its next user overwrites. Grows to the largest step seen, which waits for the
+// GPU, until the context freezes scratch; from then on growing is an error.
 class Scratch {
  public:
   explicit Scratch(CudaContext& context) : context_(context) {}
@@ -30,13 +30,10 @@ class Scratch {
     return static_cast<T*>(take_bytes(count * sizeof(T)));
   }
   void* take_bytes(std::size_t bytes);
-  // From now on growing is an error: captured graphs hold the address.
-  void freeze() { frozen_ = true; }
 
  private:
   CudaContext& context_;
   std::unique_ptr<Buffer> memory_;
-  bool frozen_ = false;
 };
 
 }  // namespace latentd::cuda

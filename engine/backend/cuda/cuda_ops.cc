@@ -76,17 +76,23 @@ CudaOps::CudaOps(CudaContext& context, std::unique_ptr<Blas> blas, DType activat
       heads_(context),
       processed_(context) {}
 
+// Without cuBLASLt the mode is batch-invariant, which has no expanded form.
+ExpansionPolicy CudaOps::expansion(const MlaGeometry& g, DType cache) const {
+  return blas_ != nullptr && expanded_.computes(g, activation_, cache, activation_)
+             ? expansion_on_cuda(g.num_heads)
+             : ExpansionPolicy{};
+}
+
 void CudaOps::reserve(const ReserveParams& p) {
   const ModelConfig& c = *p.config;
   if (c.attention == AttentionKind::kLatent) {
     absorbed_attention_.reserve(p);
-    // Without cuBLASLt the mode is batch-invariant, which has no expanded form.
-    if (blas_ != nullptr && !expanded_.reserve(p, activation_)) {
-      take_absorbed_form(p.geometry, p.max_tokens);
-    }
+    const bool all_expand = blas_ != nullptr && p.expands && expanded_.reserve(p, activation_);
+    if (p.expands && !all_expand) take_absorbed_form(p.geometry, p.max_tokens);
   }
   processed_.take<float>(elements(p.max_logit_rows, c.vocab_size));
   experts_.reserve(p);
+  context_.freeze_scratch();
 }
 
 CudaOps::AbsorbedForm CudaOps::take_absorbed_form(const MlaGeometry& g, std::int32_t num_tokens) {

@@ -15,6 +15,7 @@
 #include "engine/backend/cuda/cuda_memory.h"
 #include "engine/backend/cuda/expanded_attention.h"
 #include "engine/backend/cuda/experts.h"
+#include "engine/backend/expansion_policy.h"
 #include "engine/backend/op_params.h"
 
 namespace latentd::cuda {
@@ -24,7 +25,9 @@ class CudaOps {
   // Without `blas` every product goes through our own kernel.
   CudaOps(CudaContext& context, std::unique_ptr<Blas> blas, DType activation);
 
-  // Takes all scratch at the size of the largest step.
+  // As Backend's.
+  ExpansionPolicy expansion(const MlaGeometry& g, DType cache) const;
+  // Takes all scratch at the size of the largest step, and freezes it.
   void reserve(const ReserveParams& p);
 
   void prepare(const PrepareParams& p);

@@ -9,10 +9,6 @@
 namespace latentd::cuda {
 namespace {
 
-std::size_t bytes_of(std::int64_t rows, std::int64_t width, std::size_t element) {
-  return static_cast<std::size_t>(rows * width) * element;
-}
-
 // kv[j, h] = kv_b(h) latent_j, keys and values of all heads at once.
 Product expansion(const ExpandedStep& step, const ExpandedPass& pass, const TensorView& kv_b) {
   const MlaGeometry& g = step.geometry;
@@ -52,31 +48,23 @@ bool ExpandedAttention::computes(const MlaGeometry& g, DType activation, DType c
 }
 
 bool ExpandedAttention::reserve(const ReserveParams& p, DType activation) {
-  const MlaGeometry& g = p.geometry;
-  const DType weights =
-      p.weights->layers.empty() ? activation : p.weights->layers.front().mla.kv_b.dtype;
-  if (!computes(g, activation, p.cache_dtype, weights)) return false;
-  const std::int32_t most = pass_keys(g.num_heads, g.nope_dim, g.v_dim);
-  const bool cut = p.max_positions > most;
+  const auto computed = [&](const LayerWeights& layer) {
+    return computes(p.geometry, activation, p.cache_dtype, layer.mla.kv_b.dtype);
+  };
+  const auto& layers = p.weights->layers;
+  if (std::none_of(layers.begin(), layers.end(), computed)) return false;
   ExpandedStep step;
-  take_scratch(g, most, cut ? round_up(p.max_tokens, kExpandedQueries) / kExpandedQueries : 0,
-               step);
-  return true;
+  take_scratch(most_expanded_scratch(p.geometry, p.max_tokens, p.max_positions), step);
+  return std::all_of(layers.begin(), layers.end(), computed);
 }
 
-bool ExpandedAttention::take_scratch(const MlaGeometry& g, std::int32_t keys,
-                                     std::int32_t carried_tiles, ExpandedStep& step) {
-  constexpr std::size_t kElement = 2;
-  step.latents = latents_.take_bytes(bytes_of(keys, g.latent_dim(), kElement));
-  step.kv =
-      kv_.take_bytes(bytes_of(keys, std::int64_t{g.num_heads} * (g.nope_dim + g.v_dim), kElement));
-  if (carried_tiles > 0) {
-    step.state = state_.take<float>(
-        bytes_of(carried_tiles, std::int64_t{g.num_heads} * state_floats(g.v_dim), 1));
-  }
+bool ExpandedAttention::take_scratch(const ExpandedScratch& bytes, ExpandedStep& step) {
+  step.latents = latents_.take_bytes(bytes.latents);
+  step.kv = kv_.take_bytes(bytes.kv);
+  if (bytes.state > 0) step.state = static_cast<float*>(state_.take_bytes(bytes.state));
   step.next_task = next_task_.take<std::int32_t>(1);
   return step.latents != nullptr && step.kv != nullptr && step.next_task != nullptr &&
-         (carried_tiles == 0 || step.state != nullptr);
+         (bytes.state == 0 || step.state != nullptr);
 }
 
 void ExpandedAttention::run_pass(const ExpandedStep& step, const ExpandedPass& pass,
@@ -110,11 +98,7 @@ bool ExpandedAttention::run(const ExpandedAttentionParams& p, DType activation, 
   ExpandedCursor cursor;
   ExpandedPass pass;
   while (context_.ok() && next_pass(rows, most, cursor, pass)) {
-    const ExpandedSegment& last = pass.segments[pass.num_segments - 1];
-    const ExpandedSegment& first = pass.segments[0];
-    std::int32_t carried = first.first_key > 0 ? first.num_tiles() : 0;
-    if (last.end_key() < last.start + last.count) carried = std::max(carried, last.num_tiles());
-    if (!take_scratch(g, pass.num_keys, carried, step)) break;
+    if (!take_scratch(expanded_scratch(g, pass.num_keys, carried_tiles(pass)), step)) break;
     run_pass(step, pass, p.kv_b, blas);
   }
   return true;

@@ -23,16 +23,17 @@ class ExpandedAttention {
  public:
   explicit ExpandedAttention(CudaContext& context);
 
-  // Takes the scratch of the largest step; false when the model's geometry is not computed here.
+  // Whether `run` computes it, where the host knows the rows.
+  bool computes(const MlaGeometry& g, DType activation, DType cache, DType weights) const;
+
+  // Takes the scratch of the largest step; false when a layer is not computed here.
   bool reserve(const ReserveParams& p, DType activation);
 
   // Enqueues the operation, or returns false when it has to be computed in the absorbed form.
   bool run(const ExpandedAttentionParams& p, DType activation, Blas& blas);
 
  private:
-  bool computes(const MlaGeometry& g, DType activation, DType cache, DType weights) const;
-  bool take_scratch(const MlaGeometry& g, std::int32_t keys, std::int32_t carried_tiles,
-                    ExpandedStep& step);
+  bool take_scratch(const ExpandedScratch& bytes, ExpandedStep& step);
   void run_pass(const ExpandedStep& step, const ExpandedPass& pass, const TensorView& kv_b,
                 Blas& blas);
 

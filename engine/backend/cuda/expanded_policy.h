@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <span>
 
+#include "engine/backend/expansion_policy.h"
 #include "engine/backend/op_params.h"
 
 namespace latentd::cuda {
@@ -110,6 +111,48 @@ inline bool next_pass(std::span<const RowView> rows, std::int32_t most_keys, Exp
   }
   pass.num_keys = round_up(pass.num_keys, kExpandedKeyRound);
   return pass.num_segments > 0;
+}
+
+// Tiles whose sums go from this pass to another.
+inline std::int32_t carried_tiles(const ExpandedPass& pass) {
+  const ExpandedSegment& first = pass.segments[0];
+  const ExpandedSegment& last = pass.segments[pass.num_segments - 1];
+  const std::int32_t continued = first.first_key > 0 ? first.num_tiles() : 0;
+  const bool unfinished = last.end_key() < last.start + last.count;
+  return unfinished ? std::max(continued, last.num_tiles()) : continued;
+}
+
+// Scratch of a pass in bytes.
+struct ExpandedScratch {
+  std::size_t latents;  // [keys, latent + rope] bf16
+  std::size_t kv;       // [keys, heads, nope + v] bf16
+  std::size_t state;    // [carried tiles, heads, state_floats] fp32
+};
+
+inline ExpandedScratch expanded_scratch(const MlaGeometry& g, std::int32_t keys,
+                                        std::int32_t carried) {
+  const auto bytes = [](std::int64_t rows, std::int64_t width, std::size_t element) {
+    return static_cast<std::size_t>(rows * width) * element;
+  };
+  const std::int64_t heads = g.num_heads;
+  return {bytes(keys, g.latent_dim(), 2), bytes(keys, heads * (g.nope_dim + g.v_dim), 2),
+          bytes(carried, heads * state_floats(g.v_dim), sizeof(float))};
+}
+
+// No pass of a step of at most `max_tokens` tokens in sequences of at most `max_positions` needs
+// more.
+inline ExpandedScratch most_expanded_scratch(const MlaGeometry& g, std::int32_t max_tokens,
+                                             std::int32_t max_positions) {
+  const std::int32_t keys = pass_keys(g.num_heads, g.nope_dim, g.v_dim);
+  const bool cut = max_positions > keys;
+  return expanded_scratch(g, keys,
+                          cut ? round_up(max_tokens, kExpandedQueries) / kExpandedQueries : 0);
+}
+
+// From where on the expanded form is the faster one (bench_prefill_attention crossover): with much
+// cached both forms are bound by arithmetic, and of few heads by what three launches cost.
+constexpr ExpansionPolicy expansion_on_cuda(std::int32_t num_heads) {
+  return {.least_tokens = 16, .most_tokens = 160 + 2048 / num_heads, .cached_per_token = 20};
 }
 
 // The order in which blocks take their work: the longest tiles, which come last in a causal row,

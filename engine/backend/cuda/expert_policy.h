@@ -23,6 +23,18 @@ constexpr int most_expert_parts(int entries, int num_experts, int part_tokens) {
   return entries / part_tokens + std::min(entries, num_experts);
 }
 
+// What a step of experts needs of scratch: rows of what experts give, and parts. Grows with every
+// argument but part_tokens, which it shrinks with.
+struct ExpertScratch {
+  int given_rows;
+  int parts;
+};
+constexpr ExpertScratch expert_scratch(int tokens, int routed_entries, int num_experts,
+                                       int shared_experts, int part_tokens) {
+  const int entries = routed_entries + shared_experts * tokens;
+  return {entries, most_expert_parts(entries, num_experts + shared_experts, part_tokens)};
+}
+
 // Tokens of a tile on warp-group tensor cores (kernels/weight_tiles.cuh).
 inline constexpr int kTilePart = 128;
 // Their weights are copied in boxes of so many rows and values of k.

@@ -27,10 +27,6 @@ bool streams(const MlpWeights& mlp) {
   return good(mlp.gate) && good(mlp.up) && good(mlp.down);
 }
 
-std::int32_t entries_of(const ExpertStep& step) {
-  return step.num_entries + step.shared_experts * step.num_tokens;
-}
-
 }  // namespace
 
 Experts::Experts(CudaContext& context, DType activation)
@@ -64,19 +60,18 @@ void Experts::reserve(const ReserveParams& p) {
   }
   if (!take_scratch(step) || arrived_.take<std::int32_t>(1) == nullptr) return;
   if (shared_apart) shared_.take<float>(elements(step.num_tokens, step.hidden_size));
-  for (Scratch* scratch : {&given_, &shared_, &order_, &arrived_}) scratch->freeze();
 }
 
 bool Experts::take_scratch(ExpertStep& step) {
-  step.given = given_.take_bytes(elements(entries_of(step), step.hidden_size) *
-                                 (step.tensor_cores ? sizeof(BFloat16) : sizeof(float)));
-  const auto parts = elements(
-      most_expert_parts(entries_of(step), step.num_experts + step.shared_experts, step.part_tokens),
-      1);
   constexpr std::size_t kPartInts = sizeof(ExpertPart) / sizeof(std::int32_t);
+  const ExpertScratch sizes = expert_scratch(step.num_tokens, step.num_entries, step.num_experts,
+                                             step.shared_experts, step.part_tokens);
+  step.given = given_.take_bytes(elements(sizes.given_rows, step.hidden_size) *
+                                 (step.tensor_cores ? sizeof(BFloat16) : sizeof(float)));
+  const auto parts = static_cast<std::size_t>(sizes.parts);
   auto* order = order_.take<std::int32_t>((1 + parts) * kPartInts + elements(step.num_entries, 1));
   if (step.given == nullptr || order == nullptr) return false;
-  step.most_parts = static_cast<std::int32_t>(parts);
+  step.most_parts = sizes.parts;
   step.num_parts = order;
   step.parts = reinterpret_cast<ExpertPart*>(order + kPartInts);
   step.order = order + (1 + parts) * kPartInts;

@@ -121,8 +121,8 @@ void print_shapes(CudaContext& context, Blas& blas, const std::vector<PrefillSha
 void print_crossover(CudaContext& context, CudaOps& ops) {
   fmt::print("heads,new,cached,absorbed_us,expanded_us\n");
   for (const std::int32_t heads : {16, 128}) {
-    for (const std::int32_t cached : {0, 512, 2048, 8192}) {
-      for (const std::int32_t count : {16, 32, 64, 96, 128, 192, 256, 384, 512}) {
+    for (const std::int32_t cached : {0, 1024, 2048, 4096, 8192, 16384, 32768}) {
+      for (const std::int32_t count : {16, 32, 48, 64, 96, 128, 160, 192, 256, 512}) {
         const PrefillCase prefill(context, {heads, count, cached, 1});
         const ExpandedAttentionParams p = prefill.params();
         const MlaGeometry& g = p.geometry;

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "engine/backend/cpu/cpu_backend.h"
+#include "engine/model/model_config.h"
 #include "tests/support/needs_cuda.h"
 
 namespace latentd {
@@ -105,6 +106,26 @@ TEST_F(CudaBackend, UploadsManyTensorsIntoOneArena) {
     EXPECT_EQ(reinterpret_cast<std::uintptr_t>(views[i].data) % 256, 0U);
     EXPECT_EQ(read(views[i].data, hosts[i].size()), hosts[i]) << i;
   }
+}
+
+TEST_F(CudaBackend, NeedsNoMoreScratchThanWasReservedOrFails) {
+  ModelConfig config;
+  config.vocab_size = 1000;
+  const ModelWeights weights;
+  ReserveParams reserve;
+  reserve.config = &config;
+  reserve.weights = &weights;
+  reserve.max_logit_rows = 16;
+  ASSERT_TRUE(backend_->reserve(reserve).ok());
+  const std::size_t free = backend_->memory()->free;
+  SampleParams p;
+  p.vocab_size = config.vocab_size;
+  p.num_rows = 32;
+  const Status status = backend_->run({}, [&] { backend_->sample(p); });
+  EXPECT_EQ(status.code(), StatusCode::kInternal);
+  EXPECT_NE(status.message().find("scratch of 128000 bytes needed"), std::string::npos)
+      << status.message();
+  EXPECT_EQ(backend_->memory()->free, free);
 }
 
 TEST_F(CudaBackend, MakesTheRandomTensorsOfTheCpu) {

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <random>
 #include <set>
 #include <utility>
@@ -112,6 +113,63 @@ TEST(ExpandedPolicy, EveryTileAndHeadIsSomeBlocksWork) {
     EXPECT_EQ(seen.size(), static_cast<std::size_t>(tiles * heads));
     EXPECT_EQ(work_of_block(0, tiles, heads).tile, tiles - 1) << "the longest first";
   }
+}
+
+// Whatever the rows of a step, none of its passes needs more scratch than was reserved.
+TEST(ExpandedPolicy, NoStepNeedsMoreScratchThanTheLargestIsReservedFor) {
+  constexpr unsigned kSeed = 20261130;
+  std::mt19937 random(kSeed);
+  MlaGeometry g;
+  g.nope_dim = 128;
+  g.rope_dim = 64;
+  g.v_dim = 128;
+  g.kv_lora_rank = 512;
+  bool carried = false;
+  for (int trial = 0; trial < 400; ++trial) {
+    g.num_heads = trial % 2 == 0 ? 16 : 128;
+    const auto max_positions = static_cast<std::int32_t>(1 + random() % 70000);
+    const auto max_tokens = static_cast<std::int32_t>(1 + random() % 4096);
+    const ExpandedScratch reserved = most_expanded_scratch(g, max_tokens, max_positions);
+    std::vector<RowView> rows;
+    std::int32_t token = 0;
+    while (token < max_tokens && rows.size() < 100) {
+      const auto most = static_cast<unsigned>(std::min(max_tokens - token, max_positions));
+      const auto count = static_cast<std::int32_t>(1 + random() % most);
+      const auto start =
+          static_cast<std::int32_t>(random() % static_cast<unsigned>(max_positions - count + 1));
+      rows.push_back({static_cast<std::int32_t>(rows.size()), token, count, start});
+      token += count;
+    }
+    for (const ExpandedPass& pass : passes_of(rows, pass_keys(g.num_heads, 128, 128))) {
+      const ExpandedScratch needed = expanded_scratch(g, pass.num_keys, carried_tiles(pass));
+      EXPECT_LE(needed.latents, reserved.latents);
+      EXPECT_LE(needed.kv, reserved.kv);
+      EXPECT_LE(needed.state, reserved.state);
+      carried = carried || needed.state > 0;
+    }
+  }
+  EXPECT_TRUE(carried) << "no row was cut: the trial shows nothing";
+}
+
+TEST(ExpandedPolicy, TheMoreIsCachedTheMoreTokensAreWorthExpanding) {
+  constexpr ExpansionPolicy few_heads = expansion_on_cuda(16);
+  EXPECT_FALSE(few_heads.expands(15, 0));
+  EXPECT_TRUE(few_heads.expands(16, 0));
+  EXPECT_TRUE(few_heads.expands(16, 339));
+  EXPECT_FALSE(few_heads.expands(101, 2048));
+  EXPECT_TRUE(few_heads.expands(102, 2048));
+  EXPECT_FALSE(few_heads.expands(287, 32768));
+  EXPECT_TRUE(few_heads.expands(288, 1 << 20));
+  constexpr ExpansionPolicy many_heads = expansion_on_cuda(128);
+  EXPECT_FALSE(many_heads.expands(175, 32768));
+  EXPECT_TRUE(many_heads.expands(176, 32768));
+}
+
+TEST(ExpansionPolicy, OfOneNumberLooksAtNoCache) {
+  EXPECT_FALSE(ExpansionPolicy::from(8).expands(7, 0));
+  EXPECT_TRUE(ExpansionPolicy::from(8).expands(8, 1 << 20));
+  EXPECT_FALSE(ExpansionPolicy::from(0).any());
+  EXPECT_FALSE(ExpansionPolicy{}.expands(1 << 20, 0));
 }
 
 }  // namespace

@@ -141,6 +141,34 @@ TEST(ExpertPolicy, TilesGrowWithTheTokensOfAnExpert) {
   }
 }
 
+// Whatever a step's tokens and tiles, what `reserve` takes is enough.
+TEST(ExpertPolicy, NoStepNeedsMoreScratchThanTheLargestIsReservedFor) {
+  struct Model {
+    int experts_per_token;
+    int experts;
+    int shared;
+  };
+  for (const Model& m : {Model{6, 64, 2}, Model{8, 256, 1}, Model{2, 8, 0}, Model{1, 3, 5}}) {
+    for (const int most : {1, 7, 300, kMostExpertTokens}) {
+      const ExpertScratch reserved =
+          expert_scratch(most, most * m.experts_per_token, m.experts, m.shared, 1);
+      for (int tokens = 1; tokens <= most; tokens += 1 + tokens / 9) {
+        for (const bool warp_groups : {false, true}) {
+          for (const int shared : {0, m.shared}) {
+            const int entries = tokens * m.experts_per_token;
+            for (const int part :
+                 {expert_tile(tokens, m.experts_per_token, m.experts, warp_groups), kGenericPart}) {
+              const ExpertScratch needed = expert_scratch(tokens, entries, m.experts, shared, part);
+              EXPECT_LE(needed.given_rows, reserved.given_rows) << tokens;
+              EXPECT_LE(needed.parts, reserved.parts) << tokens << " in parts of " << part;
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
 constexpr std::string_view kUsualBuild = "80,89,90a";
 constexpr std::size_t kAmpereShared = 163 * 1024;
 
