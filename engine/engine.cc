@@ -251,13 +251,16 @@ Result<std::unique_ptr<Engine>> Engine::load(const std::filesystem::path& model_
                                              const EngineOptions& requested, EventSink sink,
                                              std::unique_ptr<Backend> backend) {
   const TimePoint begin = steady_now();
+  LoadClock clock(begin);
   LATENTD_ASSIGN_OR_RETURN(ModelConfig config, load_model_config(model_dir));
   const EngineOptions options = resolve_device(requested);
   LATENTD_ASSIGN_OR_RETURN(GenerationDefaults defaults, load_generation_defaults(model_dir));
+  clock.ended("configuration");
   LATENTD_ASSIGN_OR_RETURN(LoadedModel model,
-                           load_model(model_dir, options, config, std::move(backend)));
+                           load_model(model_dir, options, config, std::move(backend), clock));
   EngineInfo info = engine_info(config, model, options);
   info.load_time = steady_now() - begin;
+  info.load_parts = clock.parts();
   auto state = std::make_unique<State>(std::move(config), std::move(defaults), std::move(info),
                                        std::move(model), options, std::move(sink));
   state->thread = std::thread([raw = state.get()] { raw->run(); });

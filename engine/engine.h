@@ -22,6 +22,7 @@
 
 #include "base/clock.h"
 #include "base/result.h"
+#include "engine/load_clock.h"
 #include "engine/memory_use.h"
 #include "engine/model/generation_defaults.h"
 #include "engine/model/model_config.h"
@@ -83,6 +84,7 @@ struct EngineInfo {
   // also what the runtime took, what others hold, and what is free: all that there is.
   std::vector<MemoryUse> memory;
   Duration load_time{};
+  std::vector<LoadPart> load_parts;  // what load_time was spent on, in order
 };
 
 // How many tokens steps computed: counts[i] steps had at most kBounds[i] and more than the bound

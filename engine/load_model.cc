@@ -35,15 +35,12 @@ RunnerOptions runner_options(const EngineOptions& options, const ModelConfig& co
   return runner;
 }
 
-// Brings the weights to the device, or makes them there.
+// Begins to bring the weights to the device, or makes them there.
 Result<ModelWeights> place_weights(const EngineOptions& options, const ModelConfig& config,
-                                   LoadedModel& model) {
+                                   const LoadedModel& model, WeightUpload& upload) {
   LATENTD_RETURN_IF_ERROR(check_weights_fit(*model.backend, options, model.weight_bytes));
   if (!model.checkpoint.has_value()) return random_weights(*model.backend, config, kRandomSeed);
-  auto weights = upload_weights(*model.backend, model.checkpoint->weights());
-  // Where the device has memory of its own, nobody needs the file any more.
-  if (model.backend->memory().has_value()) model.checkpoint.reset();
-  return weights;
+  return upload.begin(*model.checkpoint);
 }
 
 // Sizes the cache from what the workspace has left, and allocates it. The workspace is as large as
@@ -87,7 +84,8 @@ std::vector<MemoryUse> memory_table(const LoadedModel& model) {
 }  // namespace
 
 Result<LoadedModel> load_model(const std::filesystem::path& model_dir, const EngineOptions& options,
-                               const ModelConfig& config, std::unique_ptr<Backend> backend) {
+                               const ModelConfig& config, std::unique_ptr<Backend> backend,
+                               LoadClock& clock) {
   // Mistakes in options come before anything that takes time.
   constexpr auto kNoLimit = std::numeric_limits<std::size_t>::max();
   LATENTD_ASSIGN_OR_RETURN(MemoryPlan plan, plan_memory(config, options, kNoLimit));
@@ -97,12 +95,16 @@ Result<LoadedModel> load_model(const std::filesystem::path& model_dir, const Eng
   } else {
     LATENTD_ASSIGN_OR_RETURN(model.checkpoint, Checkpoint::open(model_dir, config));
     model.weight_bytes = model.checkpoint->weight_bytes();
+    clock.ended("checkpoint");
   }
   model.backend = std::move(backend);
   if (model.backend == nullptr) {
     LATENTD_ASSIGN_OR_RETURN(model.backend, make_backend(options, config, model.weight_bytes));
   }
-  LATENTD_ASSIGN_OR_RETURN(ModelWeights weights, place_weights(options, config, model));
+  clock.ended("device");
+  WeightUpload upload(*model.backend);
+  LATENTD_ASSIGN_OR_RETURN(ModelWeights weights, place_weights(options, config, model, upload));
+  clock.ended("weights-memory");
   const std::size_t budget = cache_budget(*model.backend, options);
   LATENTD_ASSIGN_OR_RETURN(model.plan, plan_memory(config, options, budget));
 
@@ -110,11 +112,18 @@ Result<LoadedModel> load_model(const std::filesystem::path& model_dir, const Eng
   LATENTD_ASSIGN_OR_RETURN(
       RunnerMemory memory,
       RunnerMemory::create(*model.backend, config, std::move(weights), model.plan.layout, runner));
+  clock.ended("workspace");
   LATENTD_RETURN_IF_ERROR(place_cache(options, config, memory, model));
+  clock.ended("cache");
   runner.num_pages = model.plan.num_pages;
   LATENTD_ASSIGN_OR_RETURN(
       model.runner,
       ModelRunner::create(*model.backend, config, model.plan.layout, runner, std::move(memory)));
+  clock.ended("graphs");
+  LATENTD_RETURN_IF_ERROR(upload.finish());
+  // Where the device has memory of its own, nobody needs the file any more.
+  if (model.backend->memory().has_value()) model.checkpoint.reset();
+  clock.ended("weights-rest");
   model.memory = memory_table(model);
   return model;
 }

@@ -31,6 +31,7 @@ struct ModelRunner::State {
   StepStager stager;
   std::uint64_t next_forward = 0;  // steps launched; also picks the ring's entry
   std::uint64_t next_wait = 0;     // steps waited for
+  bool capturing = false;          // steps of nothing, whose buckets are captured
 
   State(Backend& backend_arg, const ModelConfig& config_arg, const CacheLayout& layout_arg,
         const RunnerOptions& options_arg, RunnerMemory memory_arg)
@@ -46,6 +47,7 @@ struct ModelRunner::State {
   void choose_attention(const StepBuffers& step, ForwardParams& params) const;
   void sample_slice(const StepBuffers& step, std::int32_t first, std::int32_t count);
   std::optional<std::int32_t> bucket_of(std::size_t count) const;
+  Status run(const std::optional<BucketKey>& bucket, const std::function<void()>& body);
   Status launch_forward(std::int32_t ring);
   Status launch_sample(std::int32_t ring);
   Status capture();
@@ -119,6 +121,12 @@ std::optional<std::int32_t> ModelRunner::State::bucket_of(std::size_t count) con
   return found == buckets.end() || count == 0 ? std::nullopt : std::optional(*found);
 }
 
+Status ModelRunner::State::run(const std::optional<BucketKey>& bucket,
+                               const std::function<void()>& body) {
+  return capturing && bucket.has_value() ? backend.capture(*bucket, body)
+                                         : backend.run(bucket, body);
+}
+
 // A step whose rows all hold one token is padded to its bucket, and its layers are replayed. What
 // depends on more than the bucket (how many page-table entries changed) runs before them.
 Status ModelRunner::State::launch_forward(std::int32_t ring) {
@@ -164,7 +172,7 @@ Status ModelRunner::State::launch_forward(std::int32_t ring) {
   choose_attention(step, params);
 
   LATENTD_RETURN_IF_ERROR(backend.run(std::nullopt, [&] { backend.prepare(prepare); }));
-  return backend.run(bucket, [&] { latentd::forward(backend, params); });
+  return run(bucket, [&] { latentd::forward(backend, params); });
 }
 
 // Logits of up to a bucket's rows are one replay; more come in slices.
@@ -180,27 +188,31 @@ Status ModelRunner::State::launch_sample(std::int32_t ring) {
   step.masks.stage_in(backend);
   step.edits.stage_in(backend);
   const auto num_rows = static_cast<std::int32_t>(step.sample_rows.size());
-  return backend.run(bucket, [&] {
+  return run(bucket, [&] {
     for (std::int32_t first = 0; first < num_rows; first += kLogitsSlice) {
       sample_slice(step, first, std::min(num_rows - first, kLogitsSlice));
     }
   });
 }
 
-// Captures the graphs of all buckets by running steps of nothing.
+// Captures the graphs of all buckets by steps of nothing. The device computes what one of them
+// needs computed while the next is captured.
 Status ModelRunner::State::capture() {
+  capturing = true;
   for (const int bucket : options.graph_buckets) {
     for (const std::int32_t ring : {0, 1}) {
       StepBuffers& step = memory.ring[static_cast<std::size_t>(ring)];
+      LATENTD_RETURN_IF_ERROR(backend.wait(step.done));  // its staging is free again
       step.clear();
       step.pad_rows(static_cast<std::size_t>(bucket));
       step.pad_logits(static_cast<std::size_t>(bucket));
       LATENTD_RETURN_IF_ERROR(launch_forward(ring));
       LATENTD_RETURN_IF_ERROR(launch_sample(ring));
-      LATENTD_RETURN_IF_ERROR(backend.wait(backend.record()));
+      step.done = backend.record();
     }
   }
-  return ok_status();
+  capturing = false;
+  return backend.wait(backend.record());
 }
 
 void ModelRunner::State::read_outcome(const SampleOutcome& outcome, StepResult& result,

@@ -2,8 +2,6 @@
 
 #include <vector>
 
-#include "engine/load_progress.h"
-
 namespace latentd {
 namespace {
 
@@ -36,14 +34,26 @@ class Views {
 
 }  // namespace
 
-Result<ModelWeights> upload_weights(Backend& backend, const ModelWeights& host) {
+Result<ModelWeights> WeightUpload::begin(const Checkpoint& checkpoint) {
+  const ModelWeights& host = checkpoint.weights();
   ModelWeights device = host;
-  const Views views(device);
-  LoadProgress progress;
-  LATENTD_RETURN_IF_ERROR(backend.upload_all(
-      views.all(),
-      [&progress](std::size_t done, std::size_t total) { progress.show(done, total); }));
+  const auto read = [&checkpoint](const std::byte* from, std::span<std::byte> to) {
+    return checkpoint.read(from, to);
+  };
+  LATENTD_RETURN_IF_ERROR(backend_.begin_upload(Views(device).all(), read));
   if (host.lm_head.data == host.embedding.data) device.lm_head = device.embedding;
+  return device;
+}
+
+Status WeightUpload::finish() {
+  return backend_.finish_upload(
+      [this](std::size_t done, std::size_t total) { progress_.show(done, total); });
+}
+
+Result<ModelWeights> upload_weights(Backend& backend, const Checkpoint& checkpoint) {
+  WeightUpload upload(backend);
+  LATENTD_ASSIGN_OR_RETURN(ModelWeights device, upload.begin(checkpoint));
+  LATENTD_RETURN_IF_ERROR(upload.finish());
   return device;
 }
 

@@ -125,6 +125,11 @@ void log_loaded(const EngineInfo& info) {
                {"bytes", std::to_string(use.bytes)},
                {"gib", fmt::format("{:.3f}", static_cast<double>(use.bytes) / (1 << 30))}});
   }
+  LogFields parts;
+  for (const LoadPart& part : info.load_parts) {
+    parts.emplace_back(part.name, fmt::format("{:.3f}", to_seconds(part.time)));
+  }
+  log_event("load-seconds", parts);
   log_event("loaded",
             {{"device", info.device},
              {"dtype", std::string(dtype_name(info.activation_dtype))},

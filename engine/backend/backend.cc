@@ -5,7 +5,8 @@ namespace latentd {
 Result<TensorView> Backend::upload(const TensorView& host) {
   TensorView view = host;
   TensorView* const tensors[] = {&view};
-  LATENTD_RETURN_IF_ERROR(upload_all(tensors, {}));
+  LATENTD_RETURN_IF_ERROR(begin_upload(tensors, {}));
+  LATENTD_RETURN_IF_ERROR(finish_upload({}));
   return view;
 }
 

@@ -50,6 +50,10 @@ struct DeviceMemory {
 // Bytes copied so far, and all that there are.
 using UploadProgress = std::function<void(std::size_t done, std::size_t total)>;
 
+// Another way to copy a tensor's bytes than from the memory where they lie; false: there is none.
+// Called by several threads.
+using HostReader = std::function<bool(const std::byte* from, std::span<std::byte> to)>;
+
 // A point in the order of operations.
 struct Fence {
   std::uint64_t value = 0;
@@ -80,13 +84,17 @@ class Backend {
   // Device memory of the backend's own; nothing where the device computes in the host's.
   virtual std::optional<DeviceMemory> memory() const { return std::nullopt; }
 
-  // Copies tensors to device memory, kept until the backend ends, and lets each view point there.
-  // All arrive before it returns. Where the device computes from host memory, views may stay as
-  // they are: their owner must then outlive the backend's use of them. `progress` is called by
-  // this thread, about once a second. kResourceExhausted with the numbers.
-  virtual Status upload_all(std::span<TensorView* const> tensors,
-                            const UploadProgress& progress) = 0;
-  // The same of one tensor.
+  // Begins to copy tensors to device memory, kept until the backend ends, and lets each view point
+  // there. They arrive beside the operations; until `finish_upload` what is computed from them is
+  // finite, if they are, and means nothing. One upload at a time. Where the device computes from
+  // host memory, views may stay as they are: their owner must then outlive the backend's use of
+  // them, and otherwise until `finish_upload`. `read` may spare the host's pages.
+  // kResourceExhausted with the numbers.
+  virtual Status begin_upload(std::span<TensorView* const> tensors, const HostReader& read) = 0;
+  // Waits until all have arrived. `progress` is called by this thread, about once a second, and
+  // with the whole at the end.
+  virtual Status finish_upload(const UploadProgress& progress) = 0;
+  // Both for one tensor.
   Result<TensorView> upload(const TensorView& host);
   // Gives tensors device memory, kept until the backend ends, and fills them. Each view comes with
   // dtype (fp32 or bf16) and shape. kResourceExhausted with the numbers.
@@ -123,6 +131,10 @@ class Backend {
   // Runs `body`, which calls operations. With a bucket, a backend may replay what the body enqueued
   // when the bucket was first run: everything else that it depends on then lies in device memory.
   virtual Status run(const std::optional<BucketKey>& bucket, const std::function<void()>& body) = 0;
+
+  // Does beforehand what the first `run` of the bucket would have to, such as capturing `body`.
+  // What `body` computes may be computed, and means nothing.
+  virtual Status capture(const BucketKey& bucket, const std::function<void()>& body) = 0;
 
   virtual void prepare(const PrepareParams& params) = 0;
   virtual void embed(const EmbedParams& params) = 0;

@@ -56,7 +56,7 @@ struct ReserveParams {
   std::int32_t page_tokens = 0;
   DType cache_dtype = DType::kF32;
   bool shares_prefixes = false;  // steps may come with BatchView::prefixes
-  bool expands = false;  // whether expanded_attention is called
+  bool expands = false;          // whether expanded_attention is called
 };
 
 // A row of the plan as the device sees it: `count` tokens from `first_token` of the step's token

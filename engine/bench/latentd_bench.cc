@@ -78,7 +78,7 @@ Status load_weights(const Options& options, Backend& backend, Model& model) {
     return ok_status();
   }
   LATENTD_ASSIGN_OR_RETURN(model.checkpoint, Checkpoint::open(options.model, model.config));
-  LATENTD_ASSIGN_OR_RETURN(model.weights, upload_weights(backend, model.checkpoint->weights()));
+  LATENTD_ASSIGN_OR_RETURN(model.weights, upload_weights(backend, *model.checkpoint));
   return ok_status();
 }
 

@@ -245,6 +245,13 @@ Result<Safetensors> Safetensors::open_shards(const std::filesystem::path& direct
   return result;
 }
 
+bool Safetensors::read(const std::byte* from, std::span<std::byte> to) const {
+  for (const MmapFile& file : files_) {
+    if (file.holds(from)) return file.read(from, to);
+  }
+  return false;
+}
+
 const SafetensorsEntry* Safetensors::find(std::string_view name) const {
   const auto entry = table_.find(name);
   return entry == table_.end() ? nullptr : &entry->second;

@@ -55,6 +55,8 @@ class Safetensors {
   // nullptr when there is none of that name.
   const SafetensorsEntry* find(std::string_view name) const;
   const SafetensorsTable& table() const { return table_; }
+  // MmapFile::read of the file that holds `from`; false when none does.
+  bool read(const std::byte* from, std::span<std::byte> to) const;
 
  private:
   static Result<Safetensors> open_shards(const std::filesystem::path& directory,

@@ -95,6 +95,9 @@ Checkpoint& Checkpoint::operator=(Checkpoint&&) noexcept = default;
 Checkpoint::~Checkpoint() = default;
 
 const ModelWeights& Checkpoint::weights() const { return state_->weights; }
+bool Checkpoint::read(const std::byte* from, std::span<std::byte> to) const {
+  return state_->files.read(from, to);
+}
 std::size_t Checkpoint::weight_bytes() const { return state_->weight_bytes; }
 int Checkpoint::num_unbound_tensors() const { return state_->num_unbound; }
 

@@ -12,6 +12,7 @@
 #include <cstddef>
 #include <filesystem>
 #include <memory>
+#include <span>
 
 #include "base/result.h"
 #include "engine/model/model_config.h"
@@ -32,6 +33,10 @@ class Checkpoint {
   const ModelWeights& weights() const;
   std::size_t weight_bytes() const;  // of all bound tensors
   int num_unbound_tensors() const;
+
+  // Copies bytes of a tensor past its mapping, so that none of its pages is touched; false when
+  // they have to be copied from memory. Any thread.
+  bool read(const std::byte* from, std::span<std::byte> to) const;
 
  private:
   struct State;

@@ -41,6 +41,26 @@ TEST_F(MmapFileTest, ShowsTheBytesAndKeepsThemAcrossMoves) {
   EXPECT_EQ(second.bytes().data(), address);
 }
 
+TEST_F(MmapFileTest, CopiesAnyPartPastItsMapping) {
+  std::string text(300'000, 'x');
+  for (std::size_t i = 0; i < text.size(); ++i) text[i] = static_cast<char>('a' + i * 7 % 26);
+  auto opened = MmapFile::open(write("a", text));
+  ASSERT_TRUE(opened.ok());
+  const MmapFile file = *std::move(opened);
+  for (const auto& [first, count] : {std::pair<std::size_t, std::size_t>{0, text.size()},
+                                     {4095, 70'000},
+                                     {text.size() - 1, 1},
+                                     {17, 0}}) {
+    std::vector<std::byte> copy(count);
+    ASSERT_TRUE(file.read(file.bytes().data() + first, copy));
+    EXPECT_EQ(std::memcmp(copy.data(), text.data() + first, count), 0) << first;
+  }
+  std::vector<std::byte> past(2);
+  EXPECT_FALSE(file.read(file.bytes().data() + text.size() - 1, past)) << "the file ends before";
+  EXPECT_TRUE(file.holds(file.bytes().data()));
+  EXPECT_FALSE(file.holds(file.bytes().data() + text.size()));
+}
+
 TEST_F(MmapFileTest, FollowsSymbolicLinks) {
   std::filesystem::create_symlink(write("target", "blob"), directory_ / "link");
   auto opened = MmapFile::open(directory_ / "link");

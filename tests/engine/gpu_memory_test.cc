@@ -61,7 +61,7 @@ TEST_F(GpuMemory, IsNotLeakedWhenWeightsDoNotFit) {
   TensorView large = make_tensor_view("x", DType::kU8, {std::int64_t{1} << 40});
   TensorView* const tensors[] = {&small, &large};
   const DeviceMemory before = witness_->memory().value();
-  const Status status = witness_->upload_all(tensors, {});
+  const Status status = witness_->begin_upload(tensors, {});
   EXPECT_EQ(status.code(), StatusCode::kResourceExhausted);
   EXPECT_NE(status.message().find("weights: cannot allocate"), std::string::npos)
       << status.message();

@@ -48,7 +48,7 @@ EngineRig::EngineRig(const std::filesystem::path& model_dir, const RigOptions& o
 ModelWeights EngineRig::weights(const std::filesystem::path& model_dir, const RigOptions& options) {
   if (options.random_weights) return random_weights(*backend_, config_, /*seed=*/1).value();
   checkpoint_ = std::make_unique<Checkpoint>(Checkpoint::open(model_dir, config_).value());
-  return upload_weights(*backend_, checkpoint_->weights()).value();
+  return upload_weights(*backend_, *checkpoint_).value();
 }
 
 std::unique_ptr<Request> EngineRig::request(std::uint64_t id, std::vector<TokenId> prompt,

@@ -26,8 +26,11 @@ class ForwardingBackend : public Backend {
     return inner_->allocate(kind, bytes, purpose);
   }
   std::optional<DeviceMemory> memory() const override { return inner_->memory(); }
-  Status upload_all(std::span<TensorView* const> tensors, const UploadProgress& progress) override {
-    return inner_->upload_all(tensors, progress);
+  Status begin_upload(std::span<TensorView* const> tensors, const HostReader& read) override {
+    return inner_->begin_upload(tensors, read);
+  }
+  Status finish_upload(const UploadProgress& progress) override {
+    return inner_->finish_upload(progress);
   }
   Status create_random(std::span<const RandomTensor> tensors) override {
     return inner_->create_random(tensors);
@@ -50,6 +53,9 @@ class ForwardingBackend : public Backend {
     return inner_->expansion(g, cache);
   }
   Status reserve(const ReserveParams& p) override { return inner_->reserve(p); }
+  Status capture(const BucketKey& bucket, const std::function<void()>& body) override {
+    return inner_->capture(bucket, body);
+  }
   Status run(const std::optional<BucketKey>& bucket, const std::function<void()>& body) override {
     return inner_->run(bucket, body);
   }

@@ -122,16 +122,17 @@ class CpuBackend final : public Backend {
                                            std::string_view purpose) override {
     return CpuBuffer::make(bytes, purpose);
   }
-  Status upload_all(std::span<TensorView* const> tensors, const UploadProgress& progress) override {
+  Status begin_upload(std::span<TensorView* const> tensors, const HostReader& /*read*/) override {
+    uploaded_ = 0;
     if (!copy_weights_) return ok_status();
-    std::size_t total = 0;
-    for (const TensorView* view : tensors) total += view->num_bytes();
-    std::size_t done = 0;
     for (TensorView* view : tensors) {
       LATENTD_ASSIGN_OR_RETURN(*view, weights_.copy(*view));
-      done += view->num_bytes();
-      if (progress) progress(done, total);
+      uploaded_ += view->num_bytes();
     }
+    return ok_status();
+  }
+  Status finish_upload(const UploadProgress& progress) override {
+    if (progress && uploaded_ > 0) progress(uploaded_, uploaded_);
     return ok_status();
   }
   Status create_random(std::span<const RandomTensor> tensors) override {
@@ -157,6 +158,9 @@ class CpuBackend final : public Backend {
     return expansion_on_cpu(g);
   }
   Status reserve(const ReserveParams& /*params*/) override { return ok_status(); }
+  Status capture(const BucketKey& /*bucket*/, const std::function<void()>& /*body*/) override {
+    return ok_status();
+  }
   Status run(const std::optional<BucketKey>& /*bucket*/,
              const std::function<void()>& body) override {
     body();
@@ -196,6 +200,7 @@ class CpuBackend final : public Backend {
  private:
   cpu::CpuContext context_;
   bool copy_weights_;
+  std::size_t uploaded_ = 0;  // bytes that the last upload copied
   TensorArena weights_;
   std::uint64_t last_fence_ = 0;
 };

@@ -45,9 +45,13 @@ class CudaBackend final : public Backend {
     return context_->memory();
   }
 
-  Status upload_all(std::span<TensorView* const> tensors, const UploadProgress& progress) override {
+  Status begin_upload(std::span<TensorView* const> tensors, const HostReader& read) override {
     context_->use_device();
-    return weights_.upload(tensors, progress);
+    return weights_.begin_upload(tensors, read);
+  }
+  Status finish_upload(const UploadProgress& progress) override {
+    context_->use_device();
+    return weights_.finish_upload(progress);
   }
   Status create_random(std::span<const RandomTensor> tensors) override {
     context_->use_device();
@@ -98,6 +102,13 @@ class CudaBackend final : public Backend {
       body();
     }
     if (run_timer_ != nullptr) run_timer_->end(context_->stream());
+    return context_->status();
+  }
+
+  Status capture(const BucketKey& bucket, const std::function<void()>& body) override {
+    context_->use_device();
+    context_->join_uploads();
+    graphs_.capture(bucket, body);
     return context_->status();
   }
 

@@ -6,20 +6,21 @@ GraphCache::~GraphCache() {
   for (const auto& [bucket, graph] : graphs_) cudaGraphExecDestroy(graph);
 }
 
+void GraphCache::capture(const BucketKey& bucket, const std::function<void()>& body) {
+  if (!context_.ok() || graphs_.contains(bucket)) return;
+  if (warm_.insert({bucket.phase, bucket.num_tokens}).second) body();
+  const cudaGraphExec_t graph = record(body);
+  if (graph != nullptr) graphs_.emplace(bucket, graph);
+}
+
 void GraphCache::run(const BucketKey& bucket, const std::function<void()>& body) {
+  capture(bucket, body);
   if (!context_.ok()) return;
-  auto entry = graphs_.find(bucket);
-  if (entry == graphs_.end()) {
-    if (warm_.insert({bucket.phase, bucket.num_tokens}).second) body();
-    const cudaGraphExec_t graph = capture(body);
-    if (graph == nullptr) return;
-    entry = graphs_.emplace(bucket, graph).first;
-  }
-  context_.check(cudaGraphLaunch(entry->second, context_.stream()), "launching a CUDA graph");
+  context_.check(cudaGraphLaunch(graphs_.at(bucket), context_.stream()), "launching a CUDA graph");
 }
 
 // Null after an error, which the context keeps.
-cudaGraphExec_t GraphCache::capture(const std::function<void()>& body) {
+cudaGraphExec_t GraphCache::record(const std::function<void()>& body) {
   const cudaStream_t stream = context_.stream();
   if (!context_.check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal),
                       "capturing a step")) {

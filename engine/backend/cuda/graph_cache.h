@@ -28,11 +28,14 @@ class GraphCache {
   GraphCache(const GraphCache&) = delete;
   GraphCache& operator=(const GraphCache&) = delete;
 
-  // The first run of a bucket computes and captures, later ones replay.
+  // Captures the bucket unless that was done. The first one of its size also computes, outside of
+  // the capture, so that kernels are loaded and products planned.
+  void capture(const BucketKey& bucket, const std::function<void()>& body);
+  // Captures and replays.
   void run(const BucketKey& bucket, const std::function<void()>& body);
 
  private:
-  cudaGraphExec_t capture(const std::function<void()>& body);
+  cudaGraphExec_t record(const std::function<void()>& body);
 
   CudaContext& context_;
   std::map<BucketKey, cudaGraphExec_t> graphs_;

@@ -1,8 +1,6 @@
 #include "engine/backend/cuda/weight_store.h"
 
 #include <spdlog/fmt/fmt.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -14,7 +12,9 @@
 #include <mutex>
 #include <string>
 #include <thread>
+#include <utility>
 
+#include "base/check.h"
 #include "engine/backend/cuda/launch.h"
 
 namespace latentd::cuda {
@@ -26,14 +26,6 @@ constexpr std::size_t kBuffersOfReader = 2;
 constexpr std::chrono::seconds kReportEvery{1};
 
 std::size_t chunk_bytes(const ArenaLayout& layout) { return std::min(kChunkBytes, layout.bytes); }
-
-// Asks for the pages of mapped memory in one call instead of one fault each. A wish: of other
-// memory, or by an old kernel, it is refused and the faults come.
-void populate(const std::byte* data, std::size_t bytes) {
-  static const auto page = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
-  const std::size_t before = reinterpret_cast<std::uintptr_t>(data) % page;
-  (void)::madvise(const_cast<std::byte*>(data) - before, before + bytes, MADV_POPULATE_READ);
-}
 
 // Pinned memory and the event after which it may be filled again. An event that was never recorded
 // has passed.
@@ -67,34 +59,63 @@ class PinnedChunk {
   cudaEvent_t copied_ = nullptr;
 };
 
-// One call of WeightStore::upload.
-class Upload {
- public:
-  Upload(const CudaContext& context, std::span<TensorView* const> tensors,
-         const ArenaLayout& layout, std::byte* arena)
-      : context_(context), tensors_(tensors), layout_(layout), arena_(arena) {}
+}  // namespace
 
-  // What went wrong first, if anything.
-  cudaError_t run(const UploadProgress& progress) {
+// From begin_upload to finish_upload.
+class WeightStore::Upload {
+ public:
+  Upload(const CudaContext& context, std::span<TensorView* const> tensors, ArenaLayout layout,
+         std::byte* arena, HostReader read_host)
+      : context_(context),
+        layout_(std::move(layout)),
+        arena_(arena),
+        read_host_(std::move(read_host)) {
+    for (const TensorView* tensor : tensors) {
+      sources_.push_back(static_cast<const std::byte*>(tensor->data));
+    }
+  }
+  ~Upload() {
+    next_.store(layout_.bytes);  // nothing is left to do
+    join();
+    if (stream_ != nullptr) cudaStreamDestroy(stream_);
+  }
+  Upload(const Upload&) = delete;
+  Upload& operator=(const Upload&) = delete;
+
+  cudaError_t begin() {
+    const cudaError_t error = cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking);
+    if (error != cudaSuccess) return error;
     const std::size_t chunks = (layout_.bytes + kChunkBytes - 1) / kChunkBytes;
     const std::size_t processors = std::max(1U, std::thread::hardware_concurrency());
     running_ = std::min({chunks, processors, kMostReaders});
-    std::vector<std::thread> readers;
     for (std::size_t i = 0, count = running_; i < count; ++i) {
-      readers.emplace_back([this] { read(); });
+      readers_.emplace_back([this] { read(); });
     }
+    return cudaSuccess;
+  }
+
+  // What went wrong first, if anything.
+  cudaError_t finish(const UploadProgress& progress) {
     {
       std::unique_lock lock(mutex_);
       while (!ended_.wait_for(lock, kReportEvery, [this] { return running_ == 0; })) {
         if (progress) progress(bytes_done_.load(), layout_.bytes);
       }
     }
-    for (std::thread& reader : readers) reader.join();
+    join();
+    if (error_ == cudaSuccess) error_ = cudaStreamSynchronize(stream_);
     if (progress && error_ == cudaSuccess) progress(layout_.bytes, layout_.bytes);
     return error_;
   }
 
+  const ArenaLayout& layout() const { return layout_; }
+
  private:
+  void join() {
+    for (std::thread& reader : readers_) reader.join();
+    readers_.clear();
+  }
+
   void read() {
     const cudaError_t error = copy_chunks();
     std::lock_guard lock(mutex_);
@@ -117,7 +138,7 @@ class Upload {
       const PinnedChunk& chunk = ring[turn % ring.size()];
       if (const cudaError_t error = chunk.wait(); error != cudaSuccess) return error;
       gather(begin, end, chunk.memory());
-      const cudaError_t error = chunk.copy_to(arena_ + begin, end - begin, context_.stream());
+      const cudaError_t error = chunk.copy_to(arena_ + begin, end - begin, stream_);
       if (error != cudaSuccess) return error;
       bytes_done_ += end - begin;
     }
@@ -127,16 +148,19 @@ class Upload {
     layout_.for_each_piece(
         begin, end,
         [&](std::size_t tensor, std::size_t first, std::size_t in_arena, std::size_t bytes) {
-          const std::byte* source = static_cast<const std::byte*>(tensors_[tensor]->data) + first;
-          populate(source, bytes);
-          std::memcpy(chunk + (in_arena - begin), source, bytes);
+          const std::byte* source = sources_[tensor] + first;
+          std::byte* to = chunk + (in_arena - begin);
+          if (!read_host_ || !read_host_(source, {to, bytes})) std::memcpy(to, source, bytes);
         });
   }
 
   const CudaContext& context_;
-  const std::span<TensorView* const> tensors_;
-  const ArenaLayout& layout_;
+  const ArenaLayout layout_;
   std::byte* const arena_;
+  const HostReader read_host_;  // may be empty
+  std::vector<const std::byte*> sources_;
+  cudaStream_t stream_ = nullptr;
+  std::vector<std::thread> readers_;
   std::atomic<std::size_t> next_{0};  // first byte of the arena that nobody has taken
   std::atomic<std::size_t> bytes_done_{0};
   std::mutex mutex_;
@@ -145,7 +169,8 @@ class Upload {
   cudaError_t error_ = cudaSuccess;  // guarded by mutex_
 };
 
-}  // namespace
+WeightStore::WeightStore(CudaContext& context) : context_(context) {}
+WeightStore::~WeightStore() = default;
 
 Result<std::byte*> WeightStore::place(const ArenaLayout& layout) {
   LATENTD_ASSIGN_OR_RETURN(auto arena,
@@ -154,19 +179,28 @@ Result<std::byte*> WeightStore::place(const ArenaLayout& layout) {
   return static_cast<std::byte*>(arenas_.back()->data());
 }
 
-Status WeightStore::upload(std::span<TensorView* const> tensors, const UploadProgress& progress) {
+Status WeightStore::begin_upload(std::span<TensorView* const> tensors, const HostReader& read) {
+  LATENTD_CHECK(upload_ == nullptr, "an upload is running");
   std::vector<std::size_t> sizes;
   for (const TensorView* view : tensors) sizes.push_back(view->num_bytes());
-  const ArenaLayout layout = ArenaLayout::of(sizes);
+  ArenaLayout layout = ArenaLayout::of(sizes);
   if (layout.bytes == 0) return ok_status();
   LATENTD_ASSIGN_OR_RETURN(std::byte * arena, place(layout));
-  const cudaError_t error = Upload(context_, tensors, layout, arena).run(progress);
-  const std::string doing =
-      fmt::format("uploading weights in pinned chunks of {} bytes", chunk_bytes(layout));
-  if (!context_.check(error, doing)) return context_.status();
-  LATENTD_RETURN_IF_ERROR(context_.synchronize());
-  for (std::size_t i = 0; i < tensors.size(); ++i) tensors[i]->data = arena + layout.offsets[i];
+  const std::vector<std::size_t> offsets = layout.offsets;
+  upload_ = std::make_unique<Upload>(context_, tensors, std::move(layout), arena, read);
+  if (!context_.check(upload_->begin(), "uploading weights")) return context_.status();
+  for (std::size_t i = 0; i < tensors.size(); ++i) tensors[i]->data = arena + offsets[i];
   return ok_status();
+}
+
+Status WeightStore::finish_upload(const UploadProgress& progress) {
+  if (upload_ == nullptr) return ok_status();
+  const cudaError_t error = upload_->finish(progress);
+  const std::string doing =
+      fmt::format("uploading weights in pinned chunks of {} bytes", chunk_bytes(upload_->layout()));
+  upload_ = nullptr;
+  context_.check(error, doing);
+  return context_.status();
 }
 
 Status WeightStore::create_random(std::span<const RandomTensor> tensors) {

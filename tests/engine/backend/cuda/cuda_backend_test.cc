@@ -100,12 +100,52 @@ TEST_F(CudaBackend, UploadsManyTensorsIntoOneArena) {
     done = now;
     total = all;
   };
-  ASSERT_TRUE(backend_->upload_all(tensors, progress).ok());
+  ASSERT_TRUE(backend_->begin_upload(tensors, {}).ok());
+  ASSERT_TRUE(backend_->finish_upload(progress).ok());
   EXPECT_EQ(done, total) << "the last report is of all";
   for (std::size_t i = 0; i < hosts.size(); ++i) {
     EXPECT_EQ(reinterpret_cast<std::uintptr_t>(views[i].data) % 256, 0U);
     EXPECT_EQ(read(views[i].data, hosts[i].size()), hosts[i]) << i;
   }
+}
+
+// As at a server's start: graphs are captured, and their kernels run, beside the upload.
+TEST_F(CudaBackend, StepsCapturedWhileWeightsArriveComputeWithThem) {
+  constexpr int kRows = 8;
+  constexpr int kInner = 2048;
+  constexpr int kColumns = 65536;
+  std::vector<std::uint16_t> values(std::size_t{kColumns} * kInner);
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    values[i] = to_bfloat16(static_cast<float>(i * 7919 % 1001) / 1000.0F - 0.5F).bits;
+  }
+  const auto host = make_tensor_view(values.data(), DType::kBF16, {kColumns, kInner});
+  const auto host_x = make_tensor_view(values.data(), DType::kBF16, {kRows, kInner});
+  const TensorView x = backend_->upload(host_x).value();
+  const auto out = memory(MemoryKind::kDevice, std::size_t{kRows} * kColumns * sizeof(float));
+  TensorView weight = host;
+  TensorView* const tensors[] = {&weight};
+  ASSERT_TRUE(backend_->begin_upload(tensors, {}).ok());
+  LinearParams p{x.data, weight, out->data(), kRows};
+  p.out_fp32 = true;
+  const auto step = [&] { backend_->linear(p); };
+  ASSERT_TRUE(backend_->run(BucketKey{0, 0, kRows}, step).ok());
+  ASSERT_TRUE(backend_->finish_upload({}).ok());
+  ASSERT_TRUE(backend_->run(BucketKey{0, 0, kRows}, step).ok());
+  const auto replayed = read(out->data(), out->size());
+  ASSERT_TRUE(backend_->run({}, step).ok());
+  EXPECT_EQ(replayed, read(out->data(), out->size()));
+  EXPECT_TRUE(std::any_of(replayed.begin(), replayed.end(), [](auto byte) { return byte != 0; }));
+  EXPECT_EQ(
+      std::memcmp(read(weight.data, weight.num_bytes()).data(), values.data(), weight.num_bytes()),
+      0);
+}
+
+TEST_F(CudaBackend, EndsWhileWeightsArrive) {
+  const std::vector<std::uint8_t> values(512 * kMiB, 3);
+  TensorView weight = make_tensor_view(values.data(), DType::kU8, {512 << 20});
+  TensorView* const tensors[] = {&weight};
+  ASSERT_TRUE(backend_->begin_upload(tensors, {}).ok());
+  backend_ = nullptr;
 }
 
 TEST_F(CudaBackend, NeedsNoMoreScratchThanWasReservedOrFails) {
