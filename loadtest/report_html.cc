@@ -88,16 +88,16 @@ std::string cards(const ReportReader& report) {
 }
 
 std::string latency_table(const ReportReader& report) {
-  constexpr std::array columns = {"mean", "p50", "p90", "p95", "p99", "p99.9", "max"};
+  constexpr std::array kColumns = {"mean", "p50", "p90", "p95", "p99", "p99.9", "max"};
   std::string out = "<h2>Latency, ms</h2>\n<table><tr><th></th>";
-  for (const char* column : columns) out += fmt::format("<th>{}</th>", column);
+  for (const char* column : kColumns) out += fmt::format("<th>{}</th>", column);
   out += "</tr>\n";
   for (const auto& [key, name] :
        {std::pair{"ttft", "time to first token"}, std::pair{"itl", "between tokens"},
         std::pair{"tpot", "per output token"}, std::pair{"e2e", "whole request"},
         std::pair{"client_lag", "client lag"}}) {
     out += fmt::format("<tr><td>{}</td>", name);
-    for (const char* column : columns) {
+    for (const char* column : kColumns) {
       out += fmt::format("<td>{:.2f}</td>", report.number({"latency_ms", key, column}));
     }
     out += "</tr>\n";

@@ -9,12 +9,12 @@ using Json = nlohmann::json;
 namespace {
 
 const Json& find(const Json& root, const ReportReader::Path& path) {
-  static const Json kNone;
+  static const Json none;
   const Json* node = &root;
   for (const char* key : path) {
-    if (!node->is_object()) return kNone;
+    if (!node->is_object()) return none;
     const auto found = node->find(key);
-    if (found == node->end()) return kNone;
+    if (found == node->end()) return none;
     node = &*found;
   }
   return *node;

@@ -66,7 +66,7 @@ std::vector<Figure> figures() {
 
 Result<std::string> summary_table(std::string_view json) {
   LATENTD_ASSIGN_OR_RETURN(const ReportReader report, ReportReader::parse(json));
-  const auto count = [&report](std::vector<const char*> path) {
+  const auto count = [&report](const ReportReader::Path& path) {
     return fmt::format("{:.0f}", report.number(path));
   };
   std::string out = fmt::format("{}: {} arrivals, {} over {}\n", report.text({"scenario", "name"}),

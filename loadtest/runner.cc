@@ -141,6 +141,7 @@ Result<RunResult> run_scenario(const Scenario& scenario, const RunOptions& optio
   const double cpu_before = cpu_seconds();
   std::atomic<int> running{options.threads};
   std::vector<std::thread> threads;
+  threads.reserve(lanes.size());
   for (const auto& lane : lanes) {
     threads.emplace_back([&running, &stop, worker = lane->worker.get()] {
       worker->run(stop);

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstdint>
 #include <limits>
 
 namespace latentd::loadtest {
@@ -33,9 +34,10 @@ struct Axis {
   std::vector<double> ticks() const {
     std::vector<double> values;
     if (log) {
-      for (double tick = std::pow(10.0, std::ceil(std::log10(low) - 1e-9)); tick <= high * 1.001;
-           tick *= 10.0) {
-        values.push_back(tick);
+      const double last = std::log10(high * 1.001);
+      for (auto power = static_cast<int>(std::ceil(std::log10(low) - 1e-9)); power <= last;
+           ++power) {
+        values.push_back(std::pow(10.0, power));
       }
       return values;
     }
@@ -45,8 +47,10 @@ struct Axis {
     for (const double factor : {2.0, 5.0, 10.0}) {
       if (step < raw) step = magnitude * factor;
     }
-    for (double tick = std::ceil(low / step) * step; tick <= high + step * 1e-6; tick += step) {
-      values.push_back(tick);
+    const double last = high / step + 1e-6;
+    for (auto count = static_cast<std::int64_t>(std::ceil(low / step));
+         static_cast<double>(count) <= last; ++count) {
+      values.push_back(static_cast<double>(count) * step);
     }
     return values;
   }
