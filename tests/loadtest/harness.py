@@ -50,7 +50,8 @@ class Server:
 
     def stop(self) -> None:
         self.process.send_signal(signal.SIGTERM)
-        self.process.wait(20)
+        code = self.process.wait(20)
+        assert code == 0, f"the server ended with {code}"
         assert self.process.stdout is not None
         self.process.stdout.close()
         self._drain.wait(20)
