@@ -157,7 +157,6 @@ TEST_F(CudaBackend, NeedsNoMoreScratchThanWasReservedOrFails) {
   reserve.weights = &weights;
   reserve.max_logit_rows = 16;
   ASSERT_TRUE(backend_->reserve(reserve).ok());
-  const std::size_t free = backend_->memory()->free;
   SampleParams p;
   p.vocab_size = config.vocab_size;
   p.num_rows = 32;
@@ -165,7 +164,6 @@ TEST_F(CudaBackend, NeedsNoMoreScratchThanWasReservedOrFails) {
   EXPECT_EQ(status.code(), StatusCode::kInternal);
   EXPECT_NE(status.message().find("scratch of 128000 bytes needed"), std::string::npos)
       << status.message();
-  EXPECT_EQ(backend_->memory()->free, free);
 }
 
 TEST_F(CudaBackend, MakesTheRandomTensorsOfTheCpu) {
