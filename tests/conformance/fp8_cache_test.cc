@@ -234,16 +234,22 @@ TEST_P(Fp8Cache, AttentionHasTheBitsOfAnFp32CacheOfTheSameValues) {
 
 TEST_P(Fp8Cache, ANaNOrAnInfinitySpoilsItsOwnSequenceAndIsSeen) {
   Device device(*GetParam());
-  for (const float bad :
-       {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
-    SCOPED_TRACE(bad);
-    const MlaGeometry g = geometry(2, 200, 8);
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
+  for (const auto& [bad, g] : {std::pair(kNaN, geometry(2, 200, 8)),
+                               {kInfinity, geometry(2, 200, 8)},
+                               {kNaN, geometry(2, 512, 64)},
+                               {kInfinity, geometry(2, 512, 64)}}) {
+    SCOPED_TRACE(::testing::Message() << bad << " in " << g.kv_lora_rank);
     PagedCache cache(device, random_, g, DType::kF8E4M3, {3, 3});
     const BatchView batch = make_batch(device, cache, {{0, 0, 3}, {1, 0, 3}});
     auto kv_a = random_values(random_, 6 * size(g.latent_dim()));
     kv_a[size(g.latent_dim()) + 150] = bad;  // the second token of the first sequence
     append(device, g, batch, cache, kv_a, std::vector<float>(size(g.kv_lora_rank), 1.0F));
-    const auto out = absorbed(device, g, batch, cache.view(),
+    // The first token by itself: others of its row may meet the second's latents under a weight of
+    // 0.
+    const BatchView rows = make_batch(device, cache, {{0, 0, 1}, {0, 1, 2}, {1, 0, 3}});
+    const auto out = absorbed(device, g, rows, cache.view(),
                               random_values(random_, 6 * size(g.num_heads * g.latent_dim())));
     const std::size_t token = size(g.num_heads * g.kv_lora_rank);
     const auto finite = [](float x) { return std::isfinite(x); };

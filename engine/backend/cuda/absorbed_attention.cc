@@ -91,17 +91,17 @@ void AbsorbedAttention::reserve(const ReserveParams& p) {
   decode.num_rows = p.max_rows;
   decode.num_tokens = p.max_rows;
   take_memory(division(decode, g), p.max_tokens, p.max_rows,
-              p.shares_prefixes && !batch_invariant_);
+              p.shares_prefixes && shares_prefixes(p.cache_dtype));
 }
 
 bool AbsorbedAttention::make_plan(const BatchView& batch, const MlaGeometry& g,
-                                  std::int32_t page_tokens) {
+                                  std::int32_t page_tokens, DType cache) {
   plan_.batch = batch;
-  if (batch_invariant_) plan_.batch.prefixes = nullptr;
-  const bool shares_prefixes = plan_.batch.prefixes != nullptr;
+  if (!shares_prefixes(cache)) plan_.batch.prefixes = nullptr;
+  const bool prefixes = plan_.batch.prefixes != nullptr;
   plan_.page_tokens = page_tokens;
   plan_.division = division(batch, g);
-  if (!take_memory(plan_.division, batch.num_tokens, batch.num_rows, shares_prefixes)) {
+  if (!take_memory(plan_.division, batch.num_tokens, batch.num_rows, prefixes)) {
     return false;
   }
   return context_.check(launch_mla_plan(context_.stream(), plan_), "plan_attention");
@@ -112,7 +112,7 @@ void AbsorbedAttention::plan(const PlanAttentionParams& p) {
   if (!context_.ok() || p.batch.num_rows == 0 || !fits(p.geometry, p.page_tokens, p.cache_dtype)) {
     return;
   }
-  if (make_plan(p.batch, p.geometry, p.page_tokens)) {
+  if (make_plan(p.batch, p.geometry, p.page_tokens, p.cache_dtype)) {
     planned_ = {p.batch.rows, p.batch.num_rows, p.batch.num_tokens, p.geometry.num_heads};
   }
 }
@@ -130,7 +130,7 @@ void AbsorbedAttention::run(const AbsorbedAttentionParams& p) {
   const Planned wanted{p.batch.rows, p.batch.num_rows, p.batch.num_tokens, p.geometry.num_heads};
   if (wanted != planned_) {
     planned_ = {};
-    if (!make_plan(p.batch, p.geometry, p.cache.page_tokens)) return;
+    if (!make_plan(p.batch, p.geometry, p.cache.page_tokens, p.cache.dtype)) return;
   }
   MlaAttentionParams params;
   params.attention = p;
@@ -144,7 +144,9 @@ void AbsorbedAttention::run(const AbsorbedAttentionParams& p) {
     params.num_chains = plan_.num_chains;
   }
   params.partials = partials_;
-  context_.check(launch_mla_attention(context_.stream(), params), "absorbed_attention");
+  const auto launch =
+      p.cache.dtype == DType::kF8E4M3 ? launch_mla_attention_fp8 : launch_mla_attention;
+  context_.check(launch(context_.stream(), params), "absorbed_attention");
 }
 
 }  // namespace latentd::cuda

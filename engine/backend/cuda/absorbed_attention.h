@@ -1,8 +1,8 @@
 // AbsorbedAttention: which kernel attends with absorbed queries, its plan and its memory.
 //
-// 512 + 64 in bf16 on sm_90 goes to a kernel of its own (kernels/mla_attention.cuh) that divides a
-// step by a plan made on the device once and read by all layers; everything else to the generic
-// kernel, which needs none.
+// 512 + 64 in bf16 on sm_90 goes to a kernel of its own (kernels/mla_attention.cuh, over an fp8
+// cache kernels/mla_attention_fp8.cuh) that divides a step by a plan made on the device once and
+// read by all layers; everything else to the generic kernel, which needs none.
 //
 // Rows that share a prefix read it once in that kernel (BatchView::prefixes). Others do not look,
 // and under batch invariance nobody does, since a row's bits would depend on who shares with it.
@@ -44,9 +44,12 @@ class AbsorbedAttention {
   };
 
   bool fits(const MlaGeometry& g, std::int32_t page_tokens, DType cache) const;
+  // The kernel over an fp8 cache reads every row's keys by themselves.
+  bool shares_prefixes(DType cache) const { return !batch_invariant_ && cache == DType::kBF16; }
   MlaDivision division(const BatchView& batch, const MlaGeometry& g) const;
   // False after an error.
-  bool make_plan(const BatchView& batch, const MlaGeometry& g, std::int32_t page_tokens);
+  bool make_plan(const BatchView& batch, const MlaGeometry& g, std::int32_t page_tokens,
+                 DType cache);
   bool take_memory(const MlaDivision& division, std::int32_t max_tokens, std::int32_t max_rows,
                    bool shares_prefixes);
 

@@ -48,6 +48,8 @@ cudaError_t launch_mla_plan(cudaStream_t stream, const MlaPlanParams& p);
 // For what mla_kernel_fits; cudaErrorInvalidValue when an address or a stride is not a multiple of
 // 16 bytes. Needs shares * group CTAs to be resident at once.
 cudaError_t launch_mla_attention(cudaStream_t stream, const MlaAttentionParams& p);
+// The same over an fp8 cache; prefixes are not shared.
+cudaError_t launch_mla_attention_fp8(cudaStream_t stream, const MlaAttentionParams& p);
 cudaError_t launch_route(cudaStream_t stream, const RouteParams& p);
 // norm, router, route and sort of few tokens. REQUIRES: fits_gate.
 cudaError_t launch_gate(cudaStream_t stream, const GateStep& p);

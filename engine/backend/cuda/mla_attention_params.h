@@ -17,12 +17,13 @@ inline constexpr int kMlaLatent = 512;
 inline constexpr int kMlaRope = 64;
 inline constexpr int kMlaWidth = kMlaLatent + kMlaRope;
 
-// Whether the kernel computes this: sm_90, bf16 throughout, pages of 16, 32 or a multiple of 64
-// tokens, and addresses that the copy engine takes.
+// Whether one of the two kernels computes this: sm_90, bf16 over a bf16 or fp8 cache, pages of 16,
+// 32 or a multiple of 64 tokens, and addresses that the copy engine takes.
 constexpr bool mla_kernel_fits(const MlaGeometry& g, std::int32_t page_tokens, DType activation,
                                DType cache) {
   return g.kv_lora_rank == kMlaLatent && g.rope_dim == kMlaRope && g.num_heads >= 1 &&
-         g.num_heads <= 128 && activation == DType::kBF16 && cache == DType::kBF16 &&
+         g.num_heads <= 128 && activation == DType::kBF16 &&
+         (cache == DType::kBF16 || cache == DType::kF8E4M3) &&
          (page_tokens == 16 || page_tokens == 32 || (page_tokens > 0 && page_tokens % 64 == 0));
 }
 

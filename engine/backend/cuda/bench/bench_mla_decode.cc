@@ -1,15 +1,19 @@
-// bench_mla_decode: the decode attention at 512 + 64 in bf16, shape by shape, as CSV.
+// bench_mla_decode: the decode attention at 512 + 64 over a bf16 or an fp8 cache, shape by shape,
+// as CSV; dtype is the cache's.
 //
 // us is a whole call (plan excluded: one serves all layers of a step; plan_us is its own time),
 // replayed from a captured graph over input sets larger than the L2 cache, the best of several
 // replays. gbps counts the cache's bytes read once and queries and results; tflops 2176 a query
-// vector and key. rel_err is against fp32. read_tbps is a 1 GB read stream in the same run.
+// vector and key. rel_err is against fp32 over what the cache holds. read_tbps is a 1 GB read
+// stream in the same run.
 //
 // --shared: sequences of which every `members` have their first `shared` tokens in common and `own`
 // behind them: as if they had them each in pages of its own (apart), in the same pages, read by
 // each for itself (alone), and once for all (once).
 #include <CLI/CLI.hpp>
 #include <cstdio>
+#include <memory>
+#include <string>
 #include <vector>
 
 #include "engine/backend/cuda/bench/mla_case.h"
@@ -22,7 +26,9 @@ struct Options {
   bool batch_invariant = false;
   bool shared = false;
   int page_tokens = 64;
+  std::vector<std::string> dtypes = {"bf16"};
   std::vector<int> heads = {16, 32, 64, 128};
+  std::vector<int> only;  // batch, query tokens and context of the only shape
 };
 
 std::vector<MlaShape> shapes(const Options& options) {
@@ -31,6 +37,12 @@ std::vector<MlaShape> shapes(const Options& options) {
     bool quick;
   };
   std::vector<MlaShape> result;
+  if (!options.only.empty()) {
+    for (const int heads : options.heads) {
+      result.push_back({options.only[0], options.only[1], heads, options.only[2]});
+    }
+    return result;
+  }
   for (const Row row : {Row{1, 4096, 1, true},
                         {1, 32768, 1, true},
                         {1, 131072, 1, false},
@@ -51,15 +63,30 @@ std::vector<MlaShape> shapes(const Options& options) {
   return result;
 }
 
+DType cache_dtype(const std::string& name) { return name == "fp8" ? DType::kF8E4M3 : DType::kBF16; }
+
+void print(const std::string& dtype, const MlaShape& shape, const MlaResult& result, double read) {
+  const CacheLayout layout = CacheLayout::mla(1, kMlaLatent, kMlaRope, cache_dtype(dtype));
+  const double vectors = static_cast<double>(shape.batch) * shape.query * shape.heads;
+  const double bytes = static_cast<double>(layout.bytes_per_token()) * shape.batch * shape.context +
+                       2.0 * (kMlaWidth + kMlaLatent) * vectors;
+  const double flops = 2.0 * (kMlaWidth + kMlaLatent) * vectors * shape.context;
+  std::printf("%s,%d,%d,%d,%d,%.2f,%.0f,%.1f,%.2e,%.3f,%.2f,%llu\n", dtype.c_str(), shape.batch,
+              shape.query, shape.heads, shape.context, result.us, bytes / result.us * 1e-3,
+              flops / result.us * 1e-6, result.relative_error, read, result.plan_us,
+              result.not_finite);
+  std::fflush(stdout);
+}
+
 // Sequences whose prompts begin alike.
 Status run_shared(const Options& options, MlaBench& bench, double read) {
+  std::printf(
+      "dtype,batch,members,shared,own,heads,apart_us,alone_us,once_us,apart/once,alone/once,"
+      "alone_err,once_err,read_tbps,plan_us,not_finite\n");
   struct Row {
     int batch, members, shared, own;
     bool quick;
   };
-  std::printf(
-      "dtype,batch,members,shared,own,heads,apart_us,alone_us,once_us,apart/once,alone/once,"
-      "alone_err,once_err,read_tbps,plan_us,not_finite\n");
   for (const Row row : {Row{32, 32, 8192, 256, true},
                         {32, 8, 8192, 256, false},
                         {32, 4, 8192, 256, true},
@@ -96,26 +123,23 @@ Status run_shared(const Options& options, MlaBench& bench, double read) {
 
 Status run(const Options& options) {
   LATENTD_ASSIGN_OR_RETURN(const auto context, CudaContext::make(0));
-  // The largest shape twice.
-  constexpr std::size_t kPool = std::size_t{128} * 8192 * kMlaWidth * 2 * 2;
-  LATENTD_ASSIGN_OR_RETURN(
-      const auto bench,
-      MlaBench::make(*context, kPool, options.batch_invariant, options.page_tokens));
-  LATENTD_ASSIGN_OR_RETURN(const double read, bench->read_rate());
-  if (options.shared) return run_shared(options, *bench, read);
+  constexpr std::size_t kTokens = std::size_t{128} * 8192 * 2;  // of the largest shape, twice
+  std::vector<std::unique_ptr<MlaBench>> benches;
+  for (const std::string& dtype : options.dtypes) {
+    LATENTD_ASSIGN_OR_RETURN(
+        auto bench, MlaBench::make(*context, cache_dtype(dtype), kTokens, options.batch_invariant,
+                                   options.page_tokens));
+    benches.push_back(std::move(bench));
+  }
+  LATENTD_ASSIGN_OR_RETURN(const double read, benches.front()->read_rate());
+  if (options.shared) return run_shared(options, *benches.front(), read);
   std::printf(
       "dtype,batch,query,heads,context,us,gbps,tflops,rel_err,read_tbps,plan_us,not_finite\n");
   for (const MlaShape& shape : shapes(options)) {
-    LATENTD_ASSIGN_OR_RETURN(const MlaResult result, bench->run(shape));
-    const double vectors = static_cast<double>(shape.batch) * shape.query * shape.heads;
-    const double bytes =
-        2.0 * kMlaWidth * shape.batch * shape.context + 2.0 * (kMlaWidth + kMlaLatent) * vectors;
-    const double flops = 2.0 * (kMlaWidth + kMlaLatent) * vectors * shape.context;
-    std::printf("bf16,%d,%d,%d,%d,%.2f,%.0f,%.1f,%.2e,%.3f,%.2f,%llu\n", shape.batch, shape.query,
-                shape.heads, shape.context, result.us, bytes / result.us * 1e-3,
-                flops / result.us * 1e-6, result.relative_error, read, result.plan_us,
-                result.not_finite);
-    std::fflush(stdout);
+    for (std::size_t i = 0; i < benches.size(); ++i) {
+      LATENTD_ASSIGN_OR_RETURN(const MlaResult result, benches[i]->run(shape));
+      print(options.dtypes[i], shape, result, read);
+    }
   }
   return ok_status();
 }
@@ -125,11 +149,19 @@ Status run(const Options& options) {
 
 int main(int argc, char** argv) {
   latentd::cuda::bench::Options options;
-  CLI::App app("Times the decode attention at 512 + 64 in bf16 on one GPU; prints CSV.");
+  CLI::App app("Times the decode attention at 512 + 64 on one GPU; prints CSV.");
   app.add_flag("--quick", options.quick, "Half of the shapes");
   app.add_flag("--batch-invariant", options.batch_invariant, "Pieces from a sequence's own length");
-  app.add_flag("--shared", options.shared, "Sequences that share prefixes, instead");
+  auto* dtype = app.add_option("--dtype", options.dtypes,
+                               "Types of the cache, separated by commas: bf16, fp8")
+                    ->delimiter(',')
+                    ->check(CLI::IsMember({"bf16", "fp8"}));
+  app.add_flag("--shared", options.shared, "Sequences that share prefixes, instead")
+      ->excludes(dtype);
   app.add_option("--page-tokens", options.page_tokens, "Tokens of a page");
+  app.add_option("--only", options.only, "One shape: batch, query tokens, context")
+      ->delimiter(',')
+      ->expected(3);
   app.add_option("--heads", options.heads, "Heads, separated by commas")->delimiter(',');
   CLI11_PARSE(app, argc, argv);
   const latentd::Status status = latentd::cuda::bench::run(options);

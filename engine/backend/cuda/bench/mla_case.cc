@@ -42,12 +42,16 @@ struct MlaBench::Inputs {
   std::size_t out_bytes = 0;
 };
 
-Result<std::unique_ptr<MlaBench>> MlaBench::make(CudaContext& context, std::size_t pool_bytes,
-                                                 bool batch_invariant, int page_tokens) {
-  std::unique_ptr<MlaBench> bench(new MlaBench(context, batch_invariant, page_tokens));
+Result<std::unique_ptr<MlaBench>> MlaBench::make(CudaContext& context, DType cache,
+                                                 std::size_t tokens, bool batch_invariant,
+                                                 int page_tokens) {
+  std::unique_ptr<MlaBench> bench(new MlaBench(context, cache, batch_invariant, page_tokens));
+  const std::size_t bytes = bench->layout_.bytes_per_token() * tokens;
   LATENTD_ASSIGN_OR_RETURN(bench->pool_,
-                           allocate_buffer(context, MemoryKind::kDevice, pool_bytes, "cache"));
-  context.check(fill_random(context.stream(), bench->pool_->data(), pool_bytes / 2, 1.0F, 1),
+                           allocate_buffer(context, MemoryKind::kDevice, bytes, "cache"));
+  context.check(cache == DType::kF8E4M3
+                    ? fill_fp8_pages(context.stream(), bench->pool_->data(), tokens, page_tokens, 1)
+                    : fill_random(context.stream(), bench->pool_->data(), bytes / 2, 1.0F, 1),
                 "filling the cache");
   LATENTD_RETURN_IF_ERROR(context.synchronize());
   return bench;
@@ -95,8 +99,8 @@ Status MlaBench::make_inputs(const MlaShape& shape, Inputs& inputs) {
   p.geometry.v_dim = 128;
   p.geometry.softmax_scale = 1.0F / std::sqrt(192.0F);
   p.cache.pool = pool_->data();
-  p.cache.page_tokens = page_tokens_;
-  p.cache.dtype = DType::kBF16;
+  p.cache.page_tokens = layout_.page_tokens();
+  p.cache.dtype = layout_.dtype();
 
   std::vector<RowView> rows;
   std::vector<std::int32_t> positions;
@@ -118,13 +122,14 @@ Status MlaBench::make_inputs(const MlaShape& shape, Inputs& inputs) {
   p.batch.rows = static_cast<const RowView*>(device_rows);
   p.batch.positions = static_cast<const std::int32_t*>(device_positions);
   p.batch.token_slots = static_cast<const std::int32_t*>(device_slots);
-  p.batch.max_pages = (shape.context + page_tokens_ - 1) / page_tokens_;
+  p.batch.max_pages = layout_.pages_for_tokens(shape.context);
   LATENTD_RETURN_IF_ERROR(share(shape, inputs, p.batch));
 
   // The sets are layers of one cache, read through one page table.
-  const std::vector<std::int32_t> layout = page_layout(shape, p.batch.max_pages, page_tokens_);
-  const std::int64_t pages = *std::max_element(layout.begin(), layout.end()) + 1;
-  const std::size_t layer_bytes = size(page_tokens_) * kMlaWidth * 2;
+  const std::vector<std::int32_t> own_pages =
+      page_layout(shape, p.batch.max_pages, layout_.page_tokens());
+  const std::int64_t pages = *std::max_element(own_pages.begin(), own_pages.end()) + 1;
+  const std::size_t layer_bytes = layout_.layer_bytes();
   const auto fitting = static_cast<int>(pool_->size() / (size(pages) * layer_bytes));
   const auto rotated = static_cast<int>(kRotatedBytes / (size(pages) * layer_bytes)) + 2;
   const int sets = std::clamp(rotated, 1, std::min(kMostSets, fitting));
@@ -135,8 +140,8 @@ Status MlaBench::make_inputs(const MlaShape& shape, Inputs& inputs) {
   std::mt19937_64 random(kSeed);
   std::shuffle(order.begin(), order.end(), random);
   std::vector<std::int32_t> entries;
-  entries.reserve(layout.size());
-  for (const std::int32_t page : layout) entries.push_back(order[size(page)]);
+  entries.reserve(own_pages.size());
+  for (const std::int32_t page : own_pages) entries.push_back(order[size(page)]);
   LATENTD_ASSIGN_OR_RETURN(void* table, upload(inputs, entries.data(), entries.size() * 4));
   p.batch.page_table = static_cast<const std::int32_t*>(table);
 
@@ -150,6 +155,10 @@ Status MlaBench::make_inputs(const MlaShape& shape, Inputs& inputs) {
                                static_cast<std::uint32_t>(s + 2)),
                    "filling queries");
     p.cache.layer_offset = size(s) * layer_bytes;
+    if (layout_.dtype() == DType::kF8E4M3) {
+      p.cache.scales_offset = p.cache.layer_offset + layout_.plane_offset(0, 1);
+      p.cache.rope_offset = p.cache.layer_offset + layout_.plane_offset(0, 2);
+    }
     p.absorbed = queries;
     inputs.sets.push_back(p);
   }
@@ -161,9 +170,9 @@ Status MlaBench::check(const MlaShape& shape, const Inputs& inputs, MlaResult& r
   const auto samples = static_cast<int>(std::min<std::int64_t>(vectors, kMostSamples));
   const AbsorbedAttentionParams& p = inputs.sets.front();
   Inputs own;
-  LATENTD_ASSIGN_OR_RETURN(
-      void* scratch,
-      upload(own, nullptr, size(samples) * size(p.batch.max_pages) * size(page_tokens_) * 4));
+  LATENTD_ASSIGN_OR_RETURN(void* scratch, upload(own, nullptr,
+                                                 size(samples) * size(p.batch.max_pages) *
+                                                     size(p.cache.page_tokens) * 4));
   LATENTD_ASSIGN_OR_RETURN(void* errors, upload(own, nullptr, size(samples) * sizeof(double2)));
   LATENTD_ASSIGN_OR_RETURN(void* count, upload(own, nullptr, sizeof(unsigned long long)));
   context_.check(cudaMemsetAsync(inputs.out, 0xff, inputs.out_bytes, context_.stream()), "poison");
@@ -230,7 +239,7 @@ Result<MlaResult> MlaBench::run(const MlaShape& shape) {
   Inputs inputs;
   LATENTD_RETURN_IF_ERROR(make_inputs(shape, inputs));
   const PlanAttentionParams plan{inputs.sets.front().batch, inputs.sets.front().geometry,
-                                 page_tokens_, DType::kBF16};
+                                 layout_.page_tokens(), layout_.dtype()};
   attention_.plan(plan);
   LATENTD_RETURN_IF_ERROR(check(shape, inputs, result));
   const auto sets = static_cast<int>(inputs.sets.size());

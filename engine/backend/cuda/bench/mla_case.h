@@ -12,6 +12,7 @@
 #include "engine/backend/backend.h"
 #include "engine/backend/cuda/absorbed_attention.h"
 #include "engine/backend/cuda/cuda_context.h"
+#include "kvcache/cache_layout.h"
 
 namespace latentd::cuda::bench {
 
@@ -37,18 +38,20 @@ struct MlaResult {
 // Memory that all shapes share.
 class MlaBench {
  public:
-  static Result<std::unique_ptr<MlaBench>> make(CudaContext& context, std::size_t pool_bytes,
-                                                bool batch_invariant, int page_tokens);
+  // cache: bf16 or fp8. The pool holds `tokens` of one layer.
+  static Result<std::unique_ptr<MlaBench>> make(CudaContext& context, DType cache,
+                                                std::size_t tokens, bool batch_invariant,
+                                                int page_tokens);
 
   Result<MlaResult> run(const MlaShape& shape);
   // TB/s of a 1 GB read stream.
   Result<double> read_rate();
 
  private:
-  MlaBench(CudaContext& context, bool batch_invariant, int page_tokens)
+  MlaBench(CudaContext& context, DType cache, bool batch_invariant, int page_tokens)
       : context_(context),
         attention_(context, DType::kBF16, batch_invariant),
-        page_tokens_(page_tokens) {}
+        layout_(CacheLayout::mla(1, kMlaLatent, kMlaRope, cache, page_tokens)) {}
 
   struct Inputs;
   Result<void*> upload(Inputs& inputs, const void* data, std::size_t bytes);
@@ -61,7 +64,7 @@ class MlaBench {
 
   CudaContext& context_;
   AbsorbedAttention attention_;
-  int page_tokens_;
+  CacheLayout layout_;  // of one layer
   std::unique_ptr<Buffer> pool_;
 };
 

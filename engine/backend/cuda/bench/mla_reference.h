@@ -16,8 +16,13 @@ namespace latentd::cuda::bench {
 cudaError_t fill_random(cudaStream_t stream, void* values, std::size_t count, float scale,
                         std::uint32_t seed);
 
-// A block a sampled (token, head), fp32 throughout: errors[i] = {sum (out - ref)^2, sum ref^2}.
-// Sample i is query vector i * step; out [T, H, 512] bf16.
+// Pages of one layer, fp8: latents uniform in [-scale, scale] with a power of two `scale` of 1/2, 1
+// or 2 a group, rope values uniform in [-1, 1].
+cudaError_t fill_fp8_pages(cudaStream_t stream, void* pool, std::size_t tokens, int page_tokens,
+                           std::uint32_t seed);
+
+// A block a sampled (token, head), fp32 throughout, over a bf16 or fp8 cache: errors[i] = {sum (out
+// - ref)^2, sum ref^2}. Sample i is query vector i * step; out [T, H, 512] bf16.
 cudaError_t compare(cudaStream_t stream, const AbsorbedAttentionParams& p, int samples,
                     std::int64_t step, float* scratch, double2* errors);
 

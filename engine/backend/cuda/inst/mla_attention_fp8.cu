@@ -1,0 +1,65 @@
+#include <cuda.h>
+
+#include "engine/backend/cuda/kernels/mla_attention_fp8.cuh"
+#include "engine/backend/cuda/launch.h"
+#include "engine/backend/cuda/tensor_map.h"
+
+namespace latentd::cuda {
+namespace {
+
+// Latents of `keys` tokens as four blocks of 128.
+bool encode_codes(CUtensorMap& map, const CacheView& cache, int keys) {
+  TensorMapParams p;
+  p.data = static_cast<const char*>(cache.pool) + cache.layer_offset;
+  p.type = CU_TENSOR_MAP_DATA_TYPE_UINT8;
+  p.rank = 4;
+  p.sizes = {128, cache.page_tokens, kMlaLatent / 128, cache.num_pages};
+  p.strides = {kMlaLatent, 128, static_cast<std::int64_t>(cache.page_stride)};
+  p.box = {128, keys, kMlaLatent / 128, 1};
+  return make_tensor_map(map, p);
+}
+
+bool encode_rope(CUtensorMap& map, const CacheView& cache, int keys) {
+  TensorMapParams p;
+  p.data = static_cast<const char*>(cache.pool) + cache.rope_offset;
+  p.type = CU_TENSOR_MAP_DATA_TYPE_BFLOAT16;
+  p.rank = 3;
+  p.sizes = {kMlaRope, cache.page_tokens, cache.num_pages};
+  p.strides = {kMlaRope * 2, static_cast<std::int64_t>(cache.page_stride)};
+  p.box = {kMlaRope, keys, 1};
+  return make_tensor_map(map, p);
+}
+
+template <int kCopiedKeys>
+cudaError_t launch(cudaStream_t stream, const MlaAttentionParams& p) {
+  CUtensorMap codes;
+  CUtensorMap rope;
+  const CacheView& cache = p.attention.cache;
+  if (!encode_codes(codes, cache, kCopiedKeys) || !encode_rope(rope, cache, kCopiedKeys)) {
+    return cudaErrorInvalidValue;
+  }
+  const auto kernel = mla_attention_fp8_kernel<kCopiedKeys>;
+  const cudaError_t error = cudaFuncSetAttribute(
+      kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, MlaFp8Tile::kSharedBytes);
+  if (error != cudaSuccess) return error;
+  cudaLaunchAttribute early{};  // the prologue runs while the launch before ends
+  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  early.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(static_cast<unsigned>(p.division.shares * p.division.group));
+  config.blockDim = dim3(MlaFp8Tile::kThreads);
+  config.dynamicSmemBytes = MlaFp8Tile::kSharedBytes;
+  config.stream = stream;
+  config.attrs = &early;
+  config.numAttrs = 1;
+  return cudaLaunchKernelEx(&config, kernel, codes, rope, p);
+}
+
+}  // namespace
+
+cudaError_t launch_mla_attention_fp8(cudaStream_t stream, const MlaAttentionParams& p) {
+  if (p.attention.batch.num_tokens == 0 || p.attention.batch.num_rows == 0) return cudaSuccess;
+  return p.attention.cache.page_tokens % 32 == 0 ? launch<32>(stream, p) : launch<16>(stream, p);
+}
+
+}  // namespace latentd::cuda

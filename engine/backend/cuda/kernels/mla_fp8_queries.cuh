@@ -1,0 +1,114 @@
+// The 512 + 64 attention over an fp8 cache: what the scorer's threads are, and the queries of a
+// piece.
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#include "engine/backend/cuda/kernels/mla_fp8_tile.cuh"
+#include "engine/backend/cuda/mla_attention_params.h"
+
+namespace latentd::cuda {
+
+// All warps of the scorer.
+__device__ inline void mla_fp8_score_barrier() { hopper::named_barrier(2, 128); }
+
+// A row of queries into shared memory, by a warp: latents in fp16 and rope values in bf16, both
+// times the same power of two. Latents lie in the order in which keys are widened: of every 16, the
+// first two of each four, then the others.
+__device__ inline void mla_fp8_store_query(const MlaFp8Tile& tile, const MlaAttentionParams& p,
+                                           const MlaRows& rows, int r, int lane) {
+  uint4 latents[2] = {};
+  uint4 rope = {};
+  if (r < rows.count) {
+    const auto* row =
+        reinterpret_cast<const uint4*>(static_cast<const __nv_bfloat16*>(p.attention.absorbed) +
+                                       static_cast<std::size_t>(rows.row + r) * kMlaWidth);
+    latents[0] = row[2 * lane];
+    latents[1] = row[2 * lane + 1];
+    if (lane < kMlaRope / 8) rope = row[kMlaLatent / 8 + lane];
+  }
+  const std::uint32_t words[8] = {latents[0].x, latents[0].y, latents[0].z, latents[0].w,
+                                  latents[1].x, latents[1].y, latents[1].z, latents[1].w};
+  std::uint32_t most = 0;
+  const auto see = [&](std::uint32_t pair) {
+    most = max(most, max(pair & 0x7fffU, (pair >> 16) & 0x7fffU));
+  };
+#pragma unroll
+  for (int i = 0; i < 8; ++i) see(words[i]);
+  see(rope.x);
+  see(rope.y);
+  see(rope.z);
+  see(rope.w);
+  most = __reduce_max_sync(kAllLanes, most);
+  // The largest becomes 2^13 or more, less than 2^14; zeros and what is not finite stay.
+  const int exponent = static_cast<int>(most >> 7);
+  const int shift =
+      exponent == 0 || exponent == 255 ? 0 : max(min(13 - (exponent - 127), 120), -120);
+  const float power = __uint_as_float(static_cast<std::uint32_t>(127 + shift) << 23);
+
+  std::uint32_t halves[8];
+#pragma unroll
+  for (int i = 0; i < 8; ++i) {
+    const __half2 pair = __floats2half2_rn(__uint_as_float(words[i] << 16) * power,
+                                           __uint_as_float(words[i] & 0xffff0000U) * power);
+    halves[i] = *reinterpret_cast<const std::uint32_t*>(&pair);
+  }
+  char* group =
+      tile.memory + MlaFp8Tile::kQueries + r / 8 * MlaFp8Tile::kQueryGroupBytes + r % 8 * 128;
+  char* atom = group + lane / 4 * MlaFp8Tile::kAtomBytes;
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    const int chunk = (lane % 4 * 2 + i) ^ (r % 8);
+    *reinterpret_cast<uint4*>(atom + chunk * 16) =
+        uint4{halves[i], halves[2 + i], halves[4 + i], halves[6 + i]};
+  }
+  if (lane < kMlaRope / 8) {
+    const std::uint32_t both = (__float_as_uint(power) >> 16) * 0x10001U;
+    *reinterpret_cast<uint4*>(group + kMlaLatent / 64 * MlaFp8Tile::kAtomBytes +
+                              (lane ^ (r % 8)) * 16) =
+        uint4{multiply_bf16_pairs(rope.x, both), multiply_bf16_pairs(rope.y, both),
+              multiply_bf16_pairs(rope.z, both), multiply_bf16_pairs(rope.w, both)};
+  }
+  if (lane == 0) {
+    tile.factors()[r] = p.attention.geometry.softmax_scale * 1.44269504088896341F *
+                        __uint_as_float(static_cast<std::uint32_t>(127 - shift) << 23);
+  }
+}
+
+// A piece's queries and what the scorer knows of them. Nobody reads those of the piece before.
+template <int kQueries>
+__device__ void mla_fp8_begin_piece(const MlaFp8Tile& tile, const MlaAttentionParams& p,
+                                    const MlaPiece& piece, const MlaRows& rows) {
+  const int self = static_cast<int>(threadIdx.x) % MlaFp8Tile::kGroupThreads;
+  mla_fp8_score_barrier();
+#pragma unroll 4
+  for (int r = self / kWarp; r < kQueries; r += MlaFp8Tile::kScoreWarps) {
+    mla_fp8_store_query(tile, p, rows, r, self % kWarp);
+  }
+  if (self < kQueries) {
+    tile.limits()[self] =
+        min(piece.context, piece.view.start + (rows.first + self) / p.division.heads + 1);
+    tile.highest(0)[self] = -INFINITY;
+  }
+  hopper::fence_async_shared();
+  mla_fp8_score_barrier();
+}
+
+// A scorer's place in a tile: keys `key` and key + 8, queries `column` and column + 1 of each 8.
+struct MlaFp8Scorer {
+  __device__ MlaFp8Scorer()
+      : lane(static_cast<int>(threadIdx.x) % kWarp),
+        warp(static_cast<int>(threadIdx.x) % MlaFp8Tile::kGroupThreads / kWarp),
+        key(warp * 16 + lane / 4),
+        column(lane % 4 * 2) {}
+  int lane;
+  int warp;
+  int key;
+  int column;
+};
+
+}  // namespace latentd::cuda
