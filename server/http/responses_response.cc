@@ -114,7 +114,7 @@ class ResponsesResponse final : public Response {
   std::string body() override { return dump(whole()); }
 
  private:
-  void event(const char* type, OrderedJson fields) {
+  void event(const char* type, const OrderedJson& fields) {
     if (out_ == nullptr) return;
     OrderedJson json = {{"type", type}, {"sequence_number", sequence_++}};
     json.update(fields);
