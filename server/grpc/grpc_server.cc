@@ -10,6 +10,7 @@
 
 #include "server/grpc/door_credentials.h"
 #include "server/grpc/generation_service.h"
+#include "server/grpc/grpc_order.h"
 #include "server/grpc/vllm_service.h"
 
 namespace latentd {

@@ -8,6 +8,7 @@
 
 #include "server/access_log.h"
 #include "server/grpc/call.h"
+#include "server/grpc/grpc_order.h"
 
 namespace latentd {
 namespace {
@@ -76,6 +77,7 @@ class KvEventReactor final : public grpc::ServerWriteReactor<smg_common::KvEvent
     } else {
       writing_ = true;
       lock.unlock();
+      before_grpc(this);
       StartSendInitialMetadata();  // batches may be long in coming
       return;
     }
@@ -85,6 +87,7 @@ class KvEventReactor final : public grpc::ServerWriteReactor<smg_common::KvEvent
   void OnSendInitialMetadataDone(bool ok) override { OnWriteDone(ok); }
 
   void OnWriteDone(bool ok) override {
+    const GrpcReaction reaction(this);
     std::unique_lock lock(mutex_);
     writing_ = false;
     if (!ok && final_.ok()) final_ = Status(StatusCode::kCancelled, "the subscriber has left");
@@ -92,12 +95,14 @@ class KvEventReactor final : public grpc::ServerWriteReactor<smg_common::KvEvent
   }
 
   void OnCancel() override {
+    const GrpcReaction reaction(this);
     std::unique_lock lock(mutex_);
     if (final_.ok()) final_ = Status(StatusCode::kCancelled, "cancelled by the subscriber");
     go_on(lock);
   }
 
   void OnDone() override {
+    const GrpcReaction reaction(this);
     if (place_.id > 0) frontend_.prefix_feed().unsubscribe(place_);
     const auto last = std::move(self_);  // `this` may end with it
   }
@@ -146,6 +151,7 @@ class KvEventReactor final : public grpc::ServerWriteReactor<smg_common::KvEvent
         message_ = to_kv_event_batch(**batch, salt_, page_tokens_);
         writing_ = true;
         lock.unlock();
+        before_grpc(this);
         StartWrite(&message_);
         return;
       }
@@ -162,7 +168,9 @@ class KvEventReactor final : public grpc::ServerWriteReactor<smg_common::KvEvent
                 parse_traceparent(metadata_of(context_, "traceparent"))});
     add_error_metadata(context_, final_, caller_);
     // OUT_OF_RANGE as it is: what a gateway subscribes afresh on.
-    Finish(grpc::Status(static_cast<grpc::StatusCode>(final_.code()), final_.message()));
+    grpc::Status status(static_cast<grpc::StatusCode>(final_.code()), final_.message());
+    before_grpc(this);
+    Finish(std::move(status));
   }
 
   Frontend& frontend_;
@@ -226,6 +234,7 @@ grpc::ServerWriteReactor<smg_common::KvEventBatch>* subscribe_kv_events(
     const smg_common::SubscribeKvEventsRequest& request) {
   const auto reactor = std::make_shared<KvEventReactor>(frontend, context);
   reactor->start(request.start_sequence_number());
+  before_grpc(reactor.get());
   return reactor.get();
 }
 

@@ -32,6 +32,7 @@
 #include "server/access_log.h"
 #include "server/grpc/call.h"
 #include "server/grpc/convert.h"
+#include "server/grpc/grpc_order.h"
 #include "server/wall_clock.h"
 
 namespace latentd {
@@ -51,6 +52,7 @@ class StreamReactor final : public grpc::ServerWriteReactor<typename Dialect::Re
                                                    const Message& message) {
     const auto reactor = std::make_shared<StreamReactor>(frontend, context);
     reactor->start(message);
+    before_grpc(reactor.get());
     return reactor.get();
   }
 
@@ -58,6 +60,7 @@ class StreamReactor final : public grpc::ServerWriteReactor<typename Dialect::Re
       : frontend_(frontend), context_(context), arrival_(steady_now()) {}
 
   void OnWriteDone(bool ok) override {
+    const GrpcReaction reaction(this);
     std::unique_lock lock(mutex_);
     backlog_bytes_ -= backlog_.front().ByteSizeLong();
     backlog_.pop_front();
@@ -67,12 +70,14 @@ class StreamReactor final : public grpc::ServerWriteReactor<typename Dialect::Re
   }
 
   void OnCancel() override {
+    const GrpcReaction reaction(this);
     std::unique_lock lock(mutex_);
     cancelled_ = true;
     if (generation_ && !ended_) frontend_.cancel(*generation_, "disconnect");
   }
 
   void OnDone() override {
+    const GrpcReaction reaction(this);
     stall_alarm_.Cancel();
     const auto last = std::move(self_);  // `this` may end with it
   }
@@ -146,9 +151,11 @@ class StreamReactor final : public grpc::ServerWriteReactor<typename Dialect::Re
   void watch_reader() {
     const auto left =
         std::max(Duration::zero(), write_began_ + frontend_.stall_limit() - steady_now());
+    before_grpc(this);
     stall_alarm_.Set(
         std::chrono::system_clock::now() + std::chrono::ceil<std::chrono::milliseconds>(left),
         [self = self_](bool rang) {
+          const GrpcReaction reaction(self.get());
           if (rang) self->look_at_reader();
         });
   }
@@ -211,6 +218,7 @@ class StreamReactor final : public grpc::ServerWriteReactor<typename Dialect::Re
       write_began_ = steady_now();
       const Response& next = backlog_.front();
       lock.unlock();
+      before_grpc(this);
       this->StartWrite(&next);
       return;
     }
@@ -241,6 +249,7 @@ class StreamReactor final : public grpc::ServerWriteReactor<typename Dialect::Re
                 status.code() == StatusCode::kOk ? &usage_ : nullptr, caller_, trace});
     frontend_.export_span(trace, SpanDoor::kGrpc, dialect_.operation(), record);
     if (generation_) frontend_.remember(std::move(record));
+    before_grpc(this);
     this->Finish(to_grpc_status(status));
   }
 

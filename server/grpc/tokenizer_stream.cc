@@ -9,6 +9,7 @@
 #include "server/access_log.h"
 #include "server/grpc/call.h"
 #include "server/grpc/convert.h"
+#include "server/grpc/grpc_order.h"
 
 namespace latentd {
 namespace {
@@ -40,12 +41,16 @@ class TokenizerReactor final : public grpc::ServerWriteReactor<Chunk>,
   }
 
   void OnWriteDone(bool ok) override {
+    const GrpcReaction reaction(this);
     if (!ok) return finish(Status(StatusCode::kCancelled, "the client has left"));
     if (sent_ == archive_->zip.size()) return finish(ok_status());
     write_next();
   }
 
-  void OnDone() override { const auto last = std::move(self_); }
+  void OnDone() override {
+    const GrpcReaction reaction(this);
+    const auto last = std::move(self_);
+  }
 
  private:
   Result<IntakeSlot> admit() {
@@ -59,6 +64,7 @@ class TokenizerReactor final : public grpc::ServerWriteReactor<Chunk>,
     chunk_.set_data(zip.substr(sent_, count));
     sent_ += count;
     if (sent_ == zip.size()) chunk_.set_sha256(archive_->sha256);
+    before_grpc(this);
     StartWrite(&chunk_);
   }
 
@@ -68,6 +74,7 @@ class TokenizerReactor final : public grpc::ServerWriteReactor<Chunk>,
                 request_id_or_new(metadata_of(context_, "x-request-id")),
                 std::string(status_code_name(status.code())), arrival_, nullptr, caller_,
                 parse_traceparent(metadata_of(context_, "traceparent"))});
+    before_grpc(this);
     Finish(to_grpc_status(status));
   }
 
@@ -87,6 +94,7 @@ grpc::ServerWriteReactor<Chunk>* stream_tokenizer(Frontend& frontend, TokenizerA
                                                   grpc::CallbackServerContext& context) {
   const auto reactor = std::make_shared<TokenizerReactor>(frontend, context);
   reactor->start(archive);
+  before_grpc(reactor.get());
   return reactor.get();
 }
 
