@@ -125,18 +125,23 @@ LATENTD_HOST_DEVICE constexpr int mla_share_of(int place, int total, int used) {
       static_cast<std::uint32_t>(total));
 }
 
-// The shares that have a piece of a unit at [base, base + cost) of the line.
+// The shares that have a piece of a unit at [base, base + cost) of the line; `whole`: they have
+// nothing else.
 struct MlaSpan {
   std::int32_t first = 0;
   std::int32_t last = 0;
+  bool whole = false;
 };
 LATENTD_HOST_DEVICE constexpr MlaSpan mla_span(int base, int cost, int total, int used) {
   int near = total / used / 16;  // cuts so near to an end move there
   if (near > (cost - 1) / 2) near = (cost - 1) / 2;
   if (near < kMlaUnitOverhead) near = kMlaUnitOverhead;
   const int first = mla_share_of(base + near, total, used);
-  const int last = mla_share_of(base + cost - near - 1, total, used);
-  return {first, last > first ? last : first};
+  int last = mla_share_of(base + cost - near - 1, total, used);
+  if (last < first) last = first;
+  const int begins = mla_cut(first, total, used) - base;
+  const int ends = mla_cut(last + 1, total, used) - base - cost;
+  return {first, last, begins <= near && -begins <= near && ends <= near && -ends <= near};
 }
 
 // Slots of partial results that cut units may use, each of `group` row tiles.
@@ -287,10 +292,16 @@ class MlaWalk {
   // The part of the unit that lies in the share.
   LATENTD_HOST_DEVICE void cut(MlaPiece& piece, int first, int tiles, const MlaSpan& span) {
     const int behind = start_.work.first_tile;
-    piece.first_tile = behind + (index_ == span.first ? 0 : begin_ - first);
-    piece.last_tile = behind + (index_ == span.last ? tiles : end_ - first);
     piece.index = index_ - span.first;
     piece.count = span.last - span.first + 1;
+    if (span.whole && piece.count <= tiles) {
+      // Evenly: the line would charge the first for starting the unit, but all pieces start.
+      piece.first_tile = behind + piece.index * tiles / piece.count;
+      piece.last_tile = behind + (piece.index + 1) * tiles / piece.count;
+    } else {
+      piece.first_tile = behind + (index_ == span.first ? 0 : begin_ - first);
+      piece.last_tile = behind + (index_ == span.last ? tiles : end_ - first);
+    }
     piece.first_slot = 2 * span.first + 1;
     const bool chained = start_.work.chained != 0;
     piece.chain = chained ? start_.before.slots : -1;

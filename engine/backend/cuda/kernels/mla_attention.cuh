@@ -350,27 +350,14 @@ __device__ inline void mla_store_row(const MlaThread& thread, int group,
   }
 }
 
-// The same in fp32 to a row of partial results: neighbouring lanes exchange pairs, so that each
-// writes 4 columns.
-__device__ inline void mla_store_partial(float* out, bool exists, const MlaThread& thread, int row,
+// The same in fp32 to a row of partial results: the four lanes write whole sectors as they are. A
+// launch runs this once, so what counts is how little code it is.
+__device__ inline void mla_store_partial(float* out, const MlaThread& thread, int row,
                                          const MlaSums& sums) {
-  const int quarter = thread.column / 2;
-  const bool odd = quarter % 2 != 0;
 #pragma unroll
-  for (int j = 0; j < 32; j += 2) {
-    float pair[2][2];
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      pair[i][0] = sums.at(4 * (j + i) + 2 * row);
-      pair[i][1] = sums.at(4 * (j + i) + 2 * row + 1);
-    }
-    const float first = __shfl_xor_sync(kAllLanes, odd ? pair[0][0] : pair[1][0], 1);
-    const float second = __shfl_xor_sync(kAllLanes, odd ? pair[0][1] : pair[1][1], 1);
-    const float4 value = odd ? float4{first, second, pair[1][0], pair[1][1]}
-                             : float4{pair[0][0], pair[0][1], first, second};
-    if (exists) {
-      *reinterpret_cast<float4*>(out + (j + (odd ? 1 : 0)) * 8 + quarter / 2 * 4) = value;
-    }
+  for (int j = 0; j < 32; ++j) {
+    *reinterpret_cast<float2*>(out + j * 8 + thread.column) =
+        float2{sums.at(4 * j + 2 * row), sums.at(4 * j + 2 * row + 1)};
   }
 }
 
@@ -381,6 +368,8 @@ __device__ inline void mla_store(const MlaTile& tile, const MlaThread& thread, i
   const MlaPiece& piece = pieces.piece;
   const auto partial =
       static_cast<std::size_t>(mla_partial_row(piece, p.division, piece.index, rank));
+  // Warps without rows have nothing to write.
+  if (thread.row / 16 * 16 >= rows.count) return;
 #pragma unroll
   for (int row = 0; row < 2; ++row) {
     const int r = thread.row + row * 8;
@@ -388,23 +377,23 @@ __device__ inline void mla_store(const MlaTile& tile, const MlaThread& thread, i
     if (piece.complete()) {
       mla_store_row(thread, group, p, rows, row, 1.0F / run.y, sums);
     } else {
-      const bool exists = r < rows.count;
+      if (r >= rows.count) continue;
       const std::size_t at = partial + static_cast<std::size_t>(r);
-      mla_store_partial(p.partials.sums + at * kMlaLatent + group * 256, exists, thread, row, sums);
-      if (exists && group == 0 && thread.column == 0) p.partials.runs[at] = run;
+      mla_store_partial(p.partials.sums + at * kMlaLatent + group * 256, thread, row, sums);
+      if (group == 0 && thread.column == 0) p.partials.runs[at] = run;
     }
   }
 }
 
 // Warpgroup `group` of two: sums of all pieces. A CTA without a row tile in a unit computes along.
 template <int kGroup>
-__device__ void mla_values(const MlaTile& tile, const MlaAttentionParams& p, int group, int share,
-                           int rank) {
+__device__ void mla_values(const MlaTile& tile, const MlaAttentionParams& p, MlaPieces& pieces,
+                           int group, int rank) {
   using namespace hopper;
   const MlaThread thread;
   int tiles_done = 0;
   MlaSums sums;
-  for (MlaPieces pieces(p, share); pieces.more(); pieces.next()) {
+  for (; pieces.more(); pieces.next()) {
     const MlaPiece& piece = pieces.piece;
     const MlaRows rows(piece, p.division, rank);
 #pragma unroll
@@ -478,9 +467,10 @@ __global__ void __launch_bounds__(MlaTile::kThreads, 1)
   if (role < 2) {
     take_registers<MlaTile::kValueRegisters>();
     const int chains = mla_num_chains(p);
-    mla_values<kGroup>(tile, p, role, share, rank);
+    MlaPieces pieces(p, share);
+    mla_values<kGroup>(tile, p, pieces, role, rank);
     if (chains > 0) mla_arrive(p.partials.all_arrived, threadIdx.x == 0);
-    mla_merge(tile, p, share, rank);
+    mla_merge(tile, p, pieces, share, rank);
     if (chains > 0) mla_merge_chains(tile, p, chains);
   } else if (role == 2) {
     give_registers<MlaTile::kScoreRegisters>();

@@ -66,7 +66,8 @@ __global__ void __launch_bounds__(MlaFp8Tile::kThreads, 1)
     MlaTile merging;  // its keys are ours
     merging.memory = tile.memory + MlaFp8Tile::kKeys - MlaTile::kKeys;
     merging.address = tile.address + MlaFp8Tile::kKeys - MlaTile::kKeys;
-    mla_merge(merging, p, share, rank);
+    MlaPieces pieces(p, share);
+    mla_merge(merging, p, pieces, share, rank);
   } else if (role == 2) {
     give_registers<MlaFp8Tile::kScoreRegisters>();
     mla_fp8_score<kCopiedKeys>(tile, p, share, rank);

@@ -17,12 +17,10 @@ namespace latentd::cuda {
 struct MlaUnitSlice {
   // Where the pieces of a vector lie: row(i) of partial results, in the order of the keys.
   struct Sources {
-    __device__ int row(int i) const {
-      return mla_slot(d, first_slot, i) * d.group * kMlaTileRows + place;
-    }
-    const MlaDivision& d;
-    int first_slot;
-    int place;  // of the vector in its unit
+    __device__ int row(int i) const { return i == 0 ? first : second + (i - 1) * step; }
+    int first;
+    int second;
+    int step;
     int count;
   };
   __device__ int num_vectors() const { return rows.count; }
@@ -30,7 +28,11 @@ struct MlaUnitSlice {
   __device__ int num_parts() const { return piece.count; }
   __device__ int vector(int i) const { return rows.row + i; }
   __device__ Sources sources(int i) const {
-    return {p.division, piece.first_slot, rank * kMlaTileRows + i, piece.count};
+    const int rows_of_slot = p.division.group * kMlaTileRows;
+    const auto row = [&](int index) {
+      return mla_slot(p.division, piece.first_slot, index) * rows_of_slot + rank * kMlaTileRows + i;
+    };
+    return {row(0), row(1), row(2) - row(1), piece.count};
   }
 
   const MlaAttentionParams& p;
@@ -141,7 +143,8 @@ struct MlaFactors {
 template <int kWidth>
 struct MlaMergeItem {
   static constexpr int kOfVector = kMlaLatent / 128 / kWidth;
-  static constexpr int kBatch = 16 / kWidth;  // pieces that a warp reads at once
+  // Pieces that a warp reads at once: few, since a launch runs this code once and first fetches it.
+  static constexpr int kBatch = kWidth == 1 ? 8 : 4;
 
   __device__ explicit MlaMergeItem(int i)
       : vector(i / kOfVector),
@@ -290,11 +293,11 @@ __device__ inline void mla_wait(const std::uint32_t* counter, std::uint32_t coun
 
 // The warpgroups of values: for each piece of a cut unit, its share of the merging. The last to
 // leave a unit clears its counter for the next launch.
-__device__ inline void mla_merge(const MlaTile& tile, const MlaAttentionParams& p, int share,
-                                 int rank) {
+__device__ inline void mla_merge(const MlaTile& tile, const MlaAttentionParams& p,
+                                 MlaPieces& pieces, int share, int rank) {
   const bool leader = threadIdx.x % MlaTile::kValueThreads == 0;
   const MlaMergeMemory memory(tile);
-  for (MlaPieces pieces(p, share); pieces.more(); pieces.next()) {
+  for (pieces.begin_again(p, share); pieces.more(); pieces.next()) {
     const MlaPiece& piece = pieces.piece;
     const MlaRows rows(piece, p.division, rank);
     if (rows.count <= 0 || piece.count == 1 || piece.chain >= 0) continue;

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 
 #include "engine/backend/cuda/kernels/block.cuh"
 #include "engine/backend/cuda/kernels/hopper.cuh"
@@ -80,9 +81,26 @@ struct MlaRows {
 
 // The pieces of the CTA's share, one after the other; `number` of the current one from 0 on.
 struct MlaPieces {
-  __device__ MlaPieces(const MlaAttentionParams& p, int share)
-      : list(p.pieces), piece(p.shares[share].first), count(p.shares[share].pieces) {
-    list += p.shares[share].others;
+  __device__ MlaPieces(const MlaAttentionParams& p, int share) {
+    // In one round of loads: a launch begins with waiting for them.
+    uint4 words[sizeof(MlaShare) / sizeof(uint4)];
+    const uint4* from = reinterpret_cast<const uint4*>(&p.shares[share]);
+#pragma unroll
+    for (uint4& word : words) {
+      asm volatile("ld.global.v4.u32 {%0, %1, %2, %3}, [%4];"
+                   : "=r"(word.x), "=r"(word.y), "=r"(word.z), "=r"(word.w)
+                   : "l"(from++));
+    }
+    MlaShare loaded;
+    memcpy(&loaded, words, sizeof(MlaShare));
+    piece = loaded.first;
+    count = loaded.pieces;
+    list = p.pieces + loaded.others;
+  }
+  // After the last.
+  __device__ void begin_again(const MlaAttentionParams& p, int share) {
+    number = 0;
+    if (count > 1) piece = p.shares[share].first;
   }
   __device__ bool more() const { return number < count; }
   __device__ void next() {

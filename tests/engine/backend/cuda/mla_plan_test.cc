@@ -128,8 +128,10 @@ TEST(MlaPlan, UnitsOfOneLengthAreCutAlike) {
   for (const Uniform u : {Uniform{128, 1024, 1, 16},
                           {128, 8192, 1, 128},
                           {256, 2048, 1, 64},
-                          {32, 8192, 4, 33},
-                          {32, 2048, 4, 9}}) {
+                          {32, 8192, 4, 32},
+                          {32, 2048, 4, 8},
+                          {8, 4096, 16, 4},
+                          {1, 4096, 32, 2}}) {
     std::vector<RowView> rows;
     for (int i = 0; i < u.batch; ++i) rows.push_back({i, i, 1, u.context - 1});
     const Division division = divide({rows, {}, {}}, d);
