@@ -315,20 +315,12 @@ TEST(EngineLoad, NamesWhatIsMissing) {
   EXPECT_NE(status.message().find("config.json"), std::string::npos) << status.message();
 }
 
-TEST(EngineDevice, RefusesCudaForGroupedAttentionAndLeavesItToTheCpuByItself) {
-  const auto model = test::tiny_checkpoint("llama-gqa-bf16");
+TEST(EngineLoad, NamesGroupedAttentionAndCountsItsCache) {
   EngineOptions options;
   options.max_model_len = 64;
   options.kv_cache_tokens = 1024;
-  options.device = Device::kCuda;
-  const auto refused = Engine::load(model, options, [](std::span<Event>) {});
-  EXPECT_EQ(refused.status().code(), StatusCode::kUnimplemented);
-  EXPECT_EQ(refused.status().field(), "device");
-  EXPECT_NE(refused.status().message().find("LlamaForCausalLM has GQA"), std::string::npos)
-      << refused.status().message();
-
-  options.device = Device::kAuto;
-  const auto engine = Engine::load(model, options, [](std::span<Event>) {});
+  const auto engine =
+      Engine::load(test::tiny_checkpoint("llama-gqa-bf16"), options, [](std::span<Event>) {});
   ASSERT_TRUE(engine.ok()) << engine.status().to_string();
   const EngineInfo& info = (*engine)->info();
   EXPECT_EQ(info.device, "cpu");
