@@ -12,6 +12,8 @@ namespace {
 
 // Weights up to this size are worth a copy in huge pages: decoding is then 1.27 times as fast.
 constexpr std::size_t kMostCopiedWeights = std::size_t{1} << 30;
+// With more, products bind the attention of a shared prefix, not its bytes.
+constexpr int kMostHeadsThatShare = 32;
 
 #ifdef LATENTD_HAS_CUDA
 bool has_cuda_device() { return cuda_device_count() > 0; }
@@ -38,15 +40,17 @@ Result<std::unique_ptr<Backend>> make_cuda(const EngineOptions& /*options*/,
 
 }  // namespace
 
-EngineOptions resolve_device(const EngineOptions& options) {
+EngineOptions resolve_device(const EngineOptions& options, const ModelConfig& config) {
   EngineOptions resolved = options;
   if (resolved.device == Device::kAuto) {
     resolved.device = has_cuda_device() ? Device::kCuda : Device::kCpu;
   }
   // On the CPU it costs nothing that short prompts would notice; on CUDA it does without cuBLASLt.
   resolved.batch_invariant = options.batch_invariant.value_or(resolved.device == Device::kCpu);
-  resolved.shared_prefixes = options.shared_prefixes.value_or(resolved.device == Device::kCuda) &&
-                             !*resolved.batch_invariant && options.prefix_cache;
+  resolved.shared_prefixes = options.shared_prefixes && options.prefix_cache &&
+                             resolved.device == Device::kCuda && !*resolved.batch_invariant &&
+                             config.attention == AttentionKind::kLatent &&
+                             config.num_heads <= kMostHeadsThatShare;
   return resolved;
 }
 

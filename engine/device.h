@@ -14,8 +14,8 @@
 namespace latentd {
 
 // `options` with the device decided (kAuto: CUDA where the build has it and a device answers, else
-// the CPU) and what hangs on it: batch_invariant.
-EngineOptions resolve_device(const EngineOptions& options);
+// the CPU) and what hangs on it: batch_invariant, and whether prefixes can be shared.
+EngineOptions resolve_device(const EngineOptions& options, const ModelConfig& config);
 
 // The backend of resolved options. `weight_bytes`: on the CPU, small models are copied into huge
 // pages. kUnimplemented when this build has no such backend, kUnavailable when no device answers.

@@ -27,12 +27,14 @@ constexpr Duration kHeartbeat = std::chrono::seconds(1);
 // How often the pages are mapped at most, for those who watch.
 constexpr Duration kPageMapInterval = std::chrono::seconds(1);
 
-// What is worth to be read once (docs/kernels.md): a step that does so costs some microseconds a
-// layer more, whatever it spares, and with many heads products bind it, not bytes.
+// What is worth to be read once: a step that does so costs some microseconds a layer more, whatever
+// it spares, and more with more heads (docs/kernels.md, on an H200).
 PrefixPolicy prefix_policy(const EngineOptions& options, const ModelConfig& config) {
-  constexpr int kMostHeads = 32;
-  if (!*options.shared_prefixes || config.num_heads > kMostHeads) return {};
-  return {.max_depth = kMaxPrefixDepth, .min_rows = 2, .min_tokens = 256, .min_spared = 65'536};
+  if (!options.shared_prefixes) return {};
+  return {.max_depth = kMaxPrefixDepth,
+          .min_rows = 2,
+          .min_tokens = 256,
+          .min_spared = std::int64_t{4096} * std::max(config.num_heads, 16)};
 }
 
 struct Cancel {
@@ -253,7 +255,7 @@ Result<std::unique_ptr<Engine>> Engine::load(const std::filesystem::path& model_
   const TimePoint begin = steady_now();
   LoadClock clock(begin);
   LATENTD_ASSIGN_OR_RETURN(ModelConfig config, load_model_config(model_dir));
-  const EngineOptions options = resolve_device(requested);
+  const EngineOptions options = resolve_device(requested, config);
   LATENTD_ASSIGN_OR_RETURN(GenerationDefaults defaults, load_generation_defaults(model_dir));
   clock.ended("configuration");
   LATENTD_ASSIGN_OR_RETURN(LoadedModel model,

@@ -58,9 +58,9 @@ struct EngineOptions {
   // One form and one order of sums for every row. Unset: on the CPU yes, on CUDA no.
   std::optional<bool> batch_invariant;
   bool prefix_cache = true;
-  // Whether the device reads keys once that several sequences share. Unset: where it can (CUDA).
-  // Never under batch_invariant, since a row's bits would depend on who shares with it.
-  std::optional<bool> shared_prefixes;
+  // Whether the device reads keys once that several sequences share, where it can: CUDA, up to 32
+  // heads, and not under batch_invariant, since a row's bits would depend on who shares with it.
+  bool shared_prefixes = false;
   bool overcommit = false;
   std::size_t mailbox_capacity = 4096;  // requests accepted and not yet seen by the scheduler
 };

@@ -28,7 +28,7 @@ RunnerOptions runner_options(const EngineOptions& options, const ModelConfig& co
   if (options.device == Device::kCuda) {
     runner.graph_buckets = graph_buckets(std::min(plan.max_num_seqs, ModelRunner::kLogitsSlice));
   }
-  runner.shares_prefixes = *options.shared_prefixes;
+  runner.shares_prefixes = options.shared_prefixes;
   if (config.attention == AttentionKind::kLatent && !*options.batch_invariant) {
     runner.expansion = backend.expansion(mla_geometry(config), plan.layout.dtype());
   }

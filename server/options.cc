@@ -214,6 +214,8 @@ void add_engine_options(CLI::App& app, RawOptions& raw) {
          "The same text whatever else is in the batch (default: cpu on, cuda off)")
       ->take_last();
   app.add_flag("--no-prefix-cache", raw.no_prefix_cache, "Compute every prompt afresh");
+  app.add_flag("--shared-prefixes", engine.shared_prefixes,
+               "CUDA: read keys once that several sequences share");
   app.add_flag("--overcommit", engine.overcommit,
                "Admit more than surely fits, and preempt when it does not");
 }
@@ -528,6 +530,7 @@ std::vector<std::pair<std::string, std::string>> describe(const ServeOptions& op
       {"batch-invariant",
        engine.batch_invariant.has_value() ? flag(*engine.batch_invariant) : "auto"},
       {"prefix-cache", flag(engine.prefix_cache)},
+      {"shared-prefixes", flag(engine.shared_prefixes)},
       {"overcommit", flag(engine.overcommit)},
       {"generation-config", options.use_generation_config ? "auto" : "none"},
       {"default-max-tokens", std::to_string(options.default_max_tokens)},

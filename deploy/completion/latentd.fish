@@ -49,6 +49,7 @@ complete -c latentd -n '__fish_seen_subcommand_from serve' -l max-num-batched-to
 complete -c latentd -n '__fish_seen_subcommand_from serve' -l batch-invariant -d 'The same text whatever else is in the batch (default: cpu on, cuda off)'
 complete -c latentd -n '__fish_seen_subcommand_from serve' -l no-batch-invariant{false} -d 'The same text whatever else is in the batch (default: cpu on, cuda off)'
 complete -c latentd -n '__fish_seen_subcommand_from serve' -l no-prefix-cache -d 'Compute every prompt afresh'
+complete -c latentd -n '__fish_seen_subcommand_from serve' -l shared-prefixes -d 'CUDA: read keys once that several sequences share'
 complete -c latentd -n '__fish_seen_subcommand_from serve' -l overcommit -d 'Admit more than surely fits, and preempt when it does not'
 complete -c latentd -n '__fish_seen_subcommand_from inspect' -l help -d 'Print this help message and exit'
 complete -c latentd -n '__fish_seen_subcommand_from inspect' -l memory -r -d 'Memory to fill, such as 80GiB; default: what this machine allows'
