@@ -25,14 +25,14 @@ namespace {
 using Buckets = prometheus::Histogram::BucketBoundaries;
 using Families = std::vector<prometheus::MetricFamily>;
 
-const Buckets first_token_buckets = {.001, .005, .01, .02, .04, .06, .08, .1, .25, .5,  .75,
-                                     1,    2.5,  5,   7.5, 10,  20,  40,  80, 160, 640, 2560};
-const Buckets inter_token_buckets = {.001, .002, .004, .006, .008, .01, .015, .02, .025, .03, .04,
-                                     .06,  .08,  .1,   .2,   .4,   .8,  1,    2,   4,    8};
-const Buckets request_buckets = {.01, .05, .1, .3, .5, .8, 1,  1.5, 2,   2.5, 5,
+const Buckets kFirstTokenBuckets = {.001, .005, .01, .02, .04, .06, .08, .1, .25, .5,  .75,
+                                    1,    2.5,  5,   7.5, 10,  20,  40,  80, 160, 640, 2560};
+const Buckets kInterTokenBuckets = {.001, .002, .004, .006, .008, .01, .015, .02, .025, .03, .04,
+                                    .06,  .08,  .1,   .2,   .4,   .8,  1,    2,   4,    8};
+const Buckets kRequestBuckets = {.01, .05, .1, .3, .5, .8, 1,  1.5, 2,   2.5, 5,
                                  10,  15,  20, 30, 40, 50, 60, 120, 240, 480, 960};
-const Buckets token_count_buckets = {1,   2,    5,    10,   20,    50,    100,   200,
-                                     500, 1000, 2000, 5000, 10000, 20000, 50000, 100000};
+const Buckets kTokenCountBuckets = {1,   2,    5,    10,   20,    50,    100,   200,
+                                    500, 1000, 2000, 5000, 10000, 20000, 50000, 100000};
 
 // Families that vLLM has under the same name behind "vllm:".
 constexpr std::array kAliases = {
@@ -91,21 +91,21 @@ Counted::Counted(const prometheus::Labels& labels)
                    .Labels(labels)
                    .Register(registry)),
       first_token(histogram("latentd_time_to_first_token_seconds", "From arrival to first token",
-                            first_token_buckets, labels)),
+                            kFirstTokenBuckets, labels)),
       inter_token(histogram("latentd_inter_token_latency_seconds", "Between tokens of one choice",
-                            inter_token_buckets, labels)),
+                            kInterTokenBuckets, labels)),
       request(histogram("latentd_e2e_request_latency_seconds", "From arrival to the end",
-                        request_buckets, labels)),
+                        kRequestBuckets, labels)),
       queue(histogram("latentd_request_queue_time_seconds", "From arrival to a slot",
-                      request_buckets, labels)),
+                      kRequestBuckets, labels)),
       prefill(histogram("latentd_request_prefill_time_seconds", "From a slot to the first token",
-                        request_buckets, labels)),
+                        kRequestBuckets, labels)),
       decode(histogram("latentd_request_decode_time_seconds", "From the first token to the end",
-                       request_buckets, labels)),
+                       kRequestBuckets, labels)),
       request_prompt_tokens(histogram("latentd_request_prompt_tokens", "Prompt tokens of a choice",
-                                      token_count_buckets, labels)),
+                                      kTokenCountBuckets, labels)),
       request_generation_tokens(histogram("latentd_request_generation_tokens",
-                                          "Generated tokens of a choice", token_count_buckets,
+                                          "Generated tokens of a choice", kTokenCountBuckets,
                                           labels)) {
   for (const char* reason : {"stop", "length", "abort", "error"}) {
     finished.Add({{"finished_reason", reason}});
