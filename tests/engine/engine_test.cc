@@ -259,6 +259,10 @@ TEST_F(EngineTest, MapsThePagesForWhoeverAsks) {
 TEST_F(EngineTest, ReportsWhatItIs) {
   start();
   const EngineInfo& info = engine_->info();
+  Duration parts{};
+  for (const LoadPart& part : info.load_parts) parts += part.time;
+  EXPECT_GT(info.load_parts.size(), 3U);
+  EXPECT_LE(parts, info.load_time);
   EXPECT_EQ(info.device, "cpu");
   EXPECT_EQ(info.num_pages, 128);
   EXPECT_EQ(info.page_tokens, 16);
