@@ -137,7 +137,7 @@ void forward(Backend& backend, const ForwardParams& p) {
   for (int layer = 0; layer < config.num_layers; ++layer) {
     switch (config.attention) {
       case AttentionKind::kLatent:
-        mla_attention_block(backend, mla_block(p, layer));
+        backend.mla_block(mla_block(p, layer));
         break;
       case AttentionKind::kGrouped:
         gqa_attention_block(backend, gqa_block(p, layer));

@@ -1,5 +1,7 @@
 #include "engine/backend/backend.h"
 
+#include "engine/backend/mla_attention_block.h"
+
 namespace latentd {
 
 Result<TensorView> Backend::upload(const TensorView& host) {
@@ -9,6 +11,8 @@ Result<TensorView> Backend::upload(const TensorView& host) {
   LATENTD_RETURN_IF_ERROR(finish_upload({}));
   return view;
 }
+
+void Backend::mla_block(const MlaBlockParams& p) { mla_attention_block(*this, p); }
 
 void Backend::ffn_block(const FfnBlockParams& p) {
   const LayerWeights& w = *p.weights;

@@ -4,8 +4,9 @@
 // the backend. Whoever reads results on the host copies them out, records a fence and waits for it.
 // The CPU backend completes every operation before it returns.
 //
-// ffn_block has a default body made of the simple operations; a backend overrides it to fuse. The
-// attention blocks are made of operations alone (mla_attention_block.h, gqa_attention_block.h).
+// ffn_block and mla_block have default bodies made of the simple operations (the latter's in
+// mla_attention_block.h); a backend overrides them to fuse. The block of grouped attention is made
+// of operations alone (gqa_attention_block.h).
 //
 // Contract: used by one thread (the engine's). Operations do not fail for reasons of their
 // arguments (checked by LATENTD_CHECK); device faults surface in `run` and `wait` and are sticky.
@@ -68,6 +69,8 @@ struct BucketKey {
 
   friend auto operator<=>(const BucketKey&, const BucketKey&) = default;
 };
+
+struct MlaBlockParams;
 
 class Backend {
  public:
@@ -156,6 +159,7 @@ class Backend {
   virtual void gather(const GatherParams& params) = 0;
   virtual void sample(const SampleParams& params) = 0;
 
+  virtual void mla_block(const MlaBlockParams& params);
   virtual void ffn_block(const FfnBlockParams& params);
 };
 

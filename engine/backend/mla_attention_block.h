@@ -36,7 +36,8 @@ struct MlaBlockParams {
   std::int32_t absorbed_tokens = 0;
 };
 
-// hidden += attention(norm(hidden)), and the cache grows by the step's tokens.
+// hidden += attention(norm(hidden)), and the cache grows by the step's tokens. What
+// Backend::mla_block is unless a backend overrides it.
 void mla_attention_block(Backend& backend, const MlaBlockParams& params);
 
 }  // namespace latentd

@@ -84,7 +84,7 @@ class Layer {
     attention.scratch = attention_scratch_;
     attention.absorbed_rows = shape_.expanded ? 0 : batch.num_rows;
     attention.absorbed_tokens = shape_.expanded ? 0 : batch.num_tokens;
-    mla_attention_block(device_.backend(), attention);
+    device_->mla_block(attention);
     FfnBlockParams ffn;
     ffn.num_tokens = batch.num_tokens;
     ffn.hidden_size = shape_.hidden;

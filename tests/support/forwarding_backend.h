@@ -81,6 +81,7 @@ class ForwardingBackend : public Backend {
   void route(const RouteParams& p) override { inner_->route(p); }
   void experts(const ExpertsParams& p) override { inner_->experts(p); }
   void gather(const GatherParams& p) override { inner_->gather(p); }
+  void mla_block(const MlaBlockParams& p) override { inner_->mla_block(p); }
   void ffn_block(const FfnBlockParams& p) override { inner_->ffn_block(p); }
   void sample(const SampleParams& p) override { inner_->sample(p); }
 

@@ -135,6 +135,9 @@ class CudaBackend final : public Backend {
   void mlp(const MlpParams& params) override { ops_.mlp(params); }
   void route(const RouteParams& params) override { ops_.route(params); }
   void experts(const ExpertsParams& params) override { ops_.experts(params); }
+  void mla_block(const MlaBlockParams& params) override {
+    if (!ops_.mla_block(params)) Backend::mla_block(params);
+  }
   void ffn_block(const FfnBlockParams& params) override { ops_.ffn_block(params); }
   void gather(const GatherParams& params) override { ops_.gather(params); }
   void sample(const SampleParams& params) override { ops_.sample(params); }

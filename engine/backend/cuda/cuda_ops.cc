@@ -6,6 +6,7 @@
 #include "base/check.h"
 #include "engine/backend/cuda/attention_policy.h"
 #include "engine/backend/cuda/expert_policy.h"
+#include "engine/backend/cuda/few_tokens.h"
 #include "engine/backend/cuda/launch.h"
 #include "engine/model/model_config.h"
 
@@ -220,6 +221,64 @@ void CudaOps::expanded_attention(const ExpandedAttentionParams& p) {
   check(launch_copy_row_tokens(context_.stream(), p.batch, heads, p.out, g.num_heads * g.v_dim,
                                activation_),
         "expanded_attention");
+}
+
+bool CudaOps::mla_block(const MlaBlockParams& p) {
+  if (blas_ == nullptr || !context_.has_warp_group_products() || !fits_few_tokens(p, activation_)) {
+    return false;
+  }
+  if (!context_.ok()) return true;
+  const MlaGeometry& g = p.geometry;
+  const MlaWeights& w = *p.weights;
+  const MlaScratch& s = p.scratch;
+  const auto launch = [&](const FewProduct& product) {
+    check(launch_few_product(context_.stream(), product), "mla_block");
+  };
+  FewProduct first;  // of the normed hidden state: queries, or what they are made of, and latents
+  first.x = p.hidden;
+  first.norm = w.input_norm.data;
+  first.norm_eps = g.norm_eps;
+  first.num_tokens = p.batch.num_tokens;
+  first.inner = g.hidden_size;
+  const bool compressed = g.q_lora_rank > 0;
+  const TensorView& q = compressed ? w.q_a : w.q;
+  first.matrices[0] = {q.data, compressed ? s.q_a : s.q, static_cast<std::int32_t>(q.dim(0))};
+  first.matrices[1] = {w.kv_a.data, s.kv_a, g.latent_dim()};
+  launch(first);
+  if (compressed) {
+    FewProduct second;
+    second.x = s.q_a;
+    second.norm = w.q_a_norm.data;
+    second.norm_eps = g.latent_norm_eps;
+    second.num_tokens = p.batch.num_tokens;
+    second.inner = g.q_lora_rank;
+    second.matrices[0] = {w.q_b.data, s.q, g.num_heads * g.qk_dim()};
+    launch(second);
+  }
+  const RopeAppendParams rope{p.batch, p.cache,     g,          s.q,
+                              s.kv_a,  w.kv_a_norm, p.rope_cos, p.rope_sin};
+  if (!context_.ok()) return true;
+  check(launch_absorb_append(context_.stream(), {rope, w.kv_b.data, s.absorbed}), "mla_block");
+  absorbed_attention_.run({p.batch, p.cache, g, s.absorbed, s.latent});
+
+  FewProduct values;
+  values.x = s.latent;
+  values.num_tokens = p.batch.num_tokens;
+  values.num_heads = g.num_heads;
+  values.inner = g.kv_lora_rank;
+  values.w_head_stride = std::int64_t{g.nope_dim + g.v_dim} * g.kv_lora_rank;
+  values.matrices[0] = {
+      advance(w.kv_b.data, std::int64_t{g.nope_dim} * g.kv_lora_rank, DType::kBF16), s.heads,
+      g.v_dim};
+  if (context_.ok()) launch(values);
+  FewProduct out;
+  out.x = s.heads;
+  out.num_tokens = p.batch.num_tokens;
+  out.inner = g.num_heads * g.v_dim;
+  out.accumulate = true;
+  out.matrices[0] = {w.o.data, p.hidden, g.hidden_size};
+  if (context_.ok()) launch(out);
+  return true;
 }
 
 void CudaOps::gated_mlp(const MlpWeights& weights, const void* x, void* gate_up, void* out,

@@ -16,6 +16,7 @@
 #include "engine/backend/cuda/expanded_attention.h"
 #include "engine/backend/cuda/experts.h"
 #include "engine/backend/expansion_policy.h"
+#include "engine/backend/mla_attention_block.h"
 #include "engine/backend/op_params.h"
 
 namespace latentd::cuda {
@@ -45,6 +46,8 @@ class CudaOps {
   void mlp(const MlpParams& p);
   void route(const RouteParams& p);
   void experts(const ExpertsParams& p);
+  // The whole block of a few tokens, or false when it has to be made of operations.
+  bool mla_block(const MlaBlockParams& p);
   void ffn_block(const FfnBlockParams& p);
   void gather(const GatherParams& p);
   void sample(const SampleParams& p);

@@ -9,6 +9,7 @@
 #include <cstddef>
 
 #include "engine/backend/cuda/expert_params.h"
+#include "engine/backend/cuda/few_tokens.h"
 #include "engine/backend/cuda/mla_attention_params.h"
 #include "engine/backend/cuda/product.h"
 #include "engine/backend/op_params.h"
@@ -58,6 +59,9 @@ cudaError_t launch_experts(cudaStream_t stream, const ExpertStep& p);
 // The same in bf16 on tensor cores, shared experts included; part_tokens is expert_tile's.
 // REQUIRES: rows of x and of all matrices, act and hidden begin at multiples of 16 bytes.
 cudaError_t launch_experts_on_tensor_cores(cudaStream_t stream, const ExpertStep& p);
+// REQUIRES: fits_few_tokens. Both begin while the launch before them ends.
+cudaError_t launch_few_product(cudaStream_t stream, const FewProduct& p);
+cudaError_t launch_absorb_append(cudaStream_t stream, const AbsorbAppend& p);
 cudaError_t launch_sample(cudaStream_t stream, const SampleParams& p, float* processed);
 
 }  // namespace latentd::cuda

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "engine/backend/cuda/kernels/absorb_append.cuh"
 #include "engine/backend/cuda/kernels/append_keys_values.cuh"
 #include "engine/backend/cuda/kernels/rope_append.cuh"
 #include "engine/backend/cuda/kernels/rows.cuh"
@@ -85,6 +86,14 @@ cudaError_t launch_rope_append(cudaStream_t stream, const RopeAppendParams& p, D
   const dim3 grid(static_cast<unsigned>(p.batch.num_tokens), 2);
   rope_append_kernel<<<grid, kThreads, 0, stream>>>(p, activation);
   return cudaGetLastError();
+}
+
+cudaError_t launch_absorb_append(cudaStream_t stream, const AbsorbAppend& p) {
+  const MlaGeometry& g = p.rope.geometry;
+  const int blocks = g.num_heads * (g.kv_lora_rank / kAbsorbColumns) + 2 * p.rope.batch.num_tokens;
+  return launch_dependent(/*early=*/true, absorb_append_kernel, dim3(static_cast<unsigned>(blocks)),
+                          kAbsorbThreads, static_cast<std::size_t>(g.nope_dim) * kAbsorbRowBytes,
+                          stream, p);
 }
 
 cudaError_t launch_append_keys_values(cudaStream_t stream, const AppendKeysValuesParams& p,
