@@ -14,7 +14,12 @@ sys.path.insert(0, str(ROOT / "tools"))
 import cache_loss  # noqa: E402
 
 PROMPT = "Once upon a time, there was a shy girl named Anna."
-BYTES_PER_TOKEN = {"fp32": 8 * 160 * 4, "bf16": 8 * 160 * 2, "fp8": 8 * (128 + 4 + 2 * 32)}
+LAYERS = json.loads((cache_loss.MODEL / "config.json").read_text())["num_hidden_layers"]
+BYTES_PER_TOKEN = {
+    "fp32": LAYERS * 160 * 4,
+    "bf16": LAYERS * 160 * 2,
+    "fp8": LAYERS * (128 + 4 + 2 * 32),
+}
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ import tokenizers
 from conftest import ROOT
 
 MODEL = ROOT / "models/latent-mini"
-STORY = [{"role": "user", "content": "Tell me a story"}]
+STORY = [{"role": "user", "content": "Tell me a story."}]
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import pydantic
 import pytest
 from conftest import NEVER_TWICE, ROOT
 
-INPUT = "Tell me a story"
+INPUT = "Tell me a story."
 TOOL = {
     "type": "function",
     "name": "weather",

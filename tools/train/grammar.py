@@ -529,6 +529,14 @@ def grammatical(text: str) -> str:
     return text.strip()
 
 
+def ask_for(form: str, plot: str, slots: dict[str, str], rng: random.Random) -> str:
+    """A request in one of the forms of ASKS."""
+    hero = f"{slots['trait']} {slots['hk']}"
+    who = {"a": f"{article(hero)} named {slots['h']}", "kind": article(slots["hk"]), "trait_kind": article(hero)}
+    ask = choose(form, rng).format(**who, friend=article(slots["fk"]), plot=plot.format_map(slots), **slots)
+    return grammatical(ask)
+
+
 def tell(rng: random.Random) -> tuple[str, str, dict[str, str]]:
     """One request, its story and the slots of its cast."""
     slots = cast(rng)
@@ -540,14 +548,9 @@ def tell(rng: random.Random) -> tuple[str, str, dict[str, str]]:
     parts[1:-1] = [p + " " + rng.choice(DETAILS) if rng.random() < 0.12 else p for p in parts[1:-1]]
     if rng.random() < 0.6:  # the first event continues the first paragraph
         parts = [parts[0] + " " + parts[1], *parts[2:]]
-    asks = choose(rng.choice(ASKS), rng)
-    if "thing" in request and rng.random() < 0.1:
-        asks = "Tell me a story with {thing} in it, about {a}."
-    who = f"{article(slots['trait'] + ' ' + slots['hk'])} named {slots['h']}"
-    kinds = {"kind": article(slots["hk"]), "friend": article(slots["fk"])}
-    kinds["trait_kind"] = article(f"{slots['trait']} {slots['hk']}")
-    ask = asks.format(a=who, plot=request.format_map(slots), **kinds, **slots)
-    return grammatical(ask), grammatical("\n\n".join(parts)), slots
+    forms = [*ASKS, "Tell me a story with {thing} in it, about {a}."] if "thing" in request else ASKS
+    ask = ask_for(rng.choice(forms), request, slots, rng)
+    return ask, grammatical("\n\n".join(parts)), slots
 
 
 def talk(seed: int, count: int) -> list[tuple[str, str]]:
