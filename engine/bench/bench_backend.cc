@@ -67,8 +67,8 @@ class CudaBench final : public BenchBackend {
 
 }  // namespace
 
-Result<std::unique_ptr<BenchBackend>> BenchBackend::make(const BenchBackendOptions& options,
-                                                         const ModelConfig& config) {
+Result<std::unique_ptr<BenchBackend>> BenchBackend::make(
+    const BenchBackendOptions& options, [[maybe_unused]] const ModelConfig& config) {
   if (!options.cuda) {
     LATENTD_ASSIGN_OR_RETURN(auto backend,
                              make_cpu_backend({options.threads, options.copy_weights}));
