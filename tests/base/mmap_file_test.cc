@@ -2,8 +2,8 @@
 
 #include <gtest/gtest.h>
 
-#include <cstring>
 #include <fstream>
+#include <string>
 #include <string_view>
 
 namespace latentd {
@@ -53,7 +53,8 @@ TEST_F(MmapFileTest, CopiesAnyPartPastItsMapping) {
                                      {17, 0}}) {
     std::vector<std::byte> copy(count);
     ASSERT_TRUE(file.read(file.bytes().data() + first, copy));
-    EXPECT_EQ(std::memcmp(copy.data(), text.data() + first, count), 0) << first;
+    const std::string_view read(reinterpret_cast<const char*>(copy.data()), count);
+    EXPECT_EQ(read, std::string_view(text).substr(first, count)) << first;
   }
   std::vector<std::byte> past(2);
   EXPECT_FALSE(file.read(file.bytes().data() + text.size() - 1, past)) << "the file ends before";

@@ -187,10 +187,7 @@ class SharedPrefixTraffic : public testing::TestWithParam<Config> {
 
   // Those of sequences that have sampled before. (A piece of a prompt may have one token too.)
   std::vector<Row> decode_rows(const SchedulerHarness& harness) {
-    for (const SlotStart& start : harness.last_plan().starts) {
-      sampled_.erase(start.slot.value());
-      prompt_length_[start.slot.value()] = static_cast<int>(start.request->prompt.size());
-    }
+    for (const SlotStart& start : harness.last_plan().starts) sampled_.erase(start.slot.value());
     std::vector<Row> rows;
     for (const PlanRow& row : harness.last_plan().rows) {
       const bool decodes = sampled_.contains(row.slot.value());
@@ -208,8 +205,7 @@ class SharedPrefixTraffic : public testing::TestWithParam<Config> {
 
   std::mt19937_64 random_{kSeed};
   std::uint64_t next_id_ = 1;
-  std::set<int> sampled_;             // slots
-  std::map<int, int> prompt_length_;  // of slots
+  std::set<int> sampled_;  // slots
 };
 
 INSTANTIATE_TEST_SUITE_P(Traffic, SharedPrefixTraffic,
@@ -251,7 +247,7 @@ TEST_P(SharedPrefixTraffic, AreWhatPageTablesHaveInCommon) {
     deepest = std::max(deepest, depth_of(plan));
     for (const SharedPrefix& prefix : plan.prefixes) {
       const SlotId slot = plan.rows[static_cast<std::size_t>(prefix.first_row)].slot;
-      if (prefix.end > prompt_length_[slot.value()]) ++generated;
+      if (prefix.end > harness.runner.prompt_tokens(slot)) ++generated;
     }
   }
   harness.run();

@@ -39,7 +39,9 @@ class Variable final {
 // A file in the test's temporary folder, removed at its end.
 class TextFile final {
  public:
-  explicit TextFile(const std::string& text) : path_(::testing::TempDir() + "options_test.yaml") {
+  explicit TextFile(const std::string& text)
+      : path_(::testing::TempDir() +
+              ::testing::UnitTest::GetInstance()->current_test_info()->name() + ".yaml") {
     std::ofstream(path_) << text;
   }
   ~TextFile() { std::filesystem::remove(path_); }

@@ -10,7 +10,8 @@ namespace {
 class TokenizerArchiveTest : public ::testing::Test {
  protected:
   TokenizerArchiveTest()
-      : directory_(std::filesystem::path(::testing::TempDir()) / "tokenizer_archive_test") {
+      : directory_(std::filesystem::path(::testing::TempDir()) /
+                   ::testing::UnitTest::GetInstance()->current_test_info()->name()) {
     std::filesystem::remove_all(directory_);
     std::filesystem::create_directories(directory_);
   }

@@ -73,6 +73,7 @@ void FakeRunner::apply_starts(const BatchPlan& plan) {
     slot = SlotState{};
     slot.request = start.request;
     slot.tokens = start.request->prompt;
+    slot.prompt_tokens = static_cast<int>(slot.tokens.size());
     const auto first = plan.tokens.begin() + start.first_generated;
     slot.tokens.insert(slot.tokens.end(), first, first + start.num_generated);
   }

@@ -41,6 +41,8 @@ class FakeRunner final {
   std::uint64_t tokens_computed() const { return tokens_computed_; }
   // The page table of a slot, as the plans have it.
   std::span<const PageId> pages(SlotId slot) const { return slots_[slot.index()].pages; }
+  // Of the slot's last sequence, which may have ended.
+  int prompt_tokens(SlotId slot) const { return slots_[slot.index()].prompt_tokens; }
 
   // What `request` must generate whatever shares its steps. A constraint is advanced.
   static std::vector<TokenId> expected_text(const Request& request, TokenConstraint* constraint);
@@ -54,6 +56,7 @@ class FakeRunner final {
   };
   struct SlotState {
     const Request* request = nullptr;
+    int prompt_tokens = 0;
     bool failed = false;  // a row failed: what follows has no meaning and will be dropped
     std::vector<PageId> pages;
     std::vector<TokenId> tokens;         // prompt and generated, as far as the runner knows
