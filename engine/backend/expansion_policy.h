@@ -14,8 +14,8 @@ namespace latentd {
 struct ExpansionPolicy {
   int least_tokens = 0;  // that a row must have; 0: none is expanded
   int most_tokens = 0;   // from here on every row is
-  int cached_per_token =
-      0;  // in between, one token more for so many cached; 0: least_tokens counts
+  // In between, one token more for so many cached; 0: least_tokens counts.
+  int cached_per_token = 0;
 
   static constexpr ExpansionPolicy from(int tokens) { return {tokens, tokens, 0}; }
 

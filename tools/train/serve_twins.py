@@ -11,21 +11,13 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 import subprocess
 from pathlib import Path
 
+from config import Config
+
 KINDS = ("MHA", "GQA", "MQA", "MLA")
 BYTES = 2  # a number of the cache, bf16
-
-
-def bytes_a_token(config: dict) -> int:
-    """Of all layers: K and V of every key-value head, or latents and rope part (arXiv:2405.04434, 2.1.4)."""
-    if "kv_lora_rank" in config:
-        numbers = config["kv_lora_rank"] + config["qk_rope_head_dim"]
-    else:
-        numbers = 2 * config["num_key_value_heads"] * config["head_dim"]
-    return numbers * config["num_hidden_layers"] * BYTES
 
 
 def decode(args: argparse.Namespace, config: Path, rows: list[int]) -> dict[int, float]:
@@ -53,7 +45,8 @@ def main() -> None:
     table = []
     for kind in KINDS:
         path = args.twins / f"config-{kind}.json"
-        size = bytes_a_token(json.loads(path.read_text()))
+        shape = Config.read(path)
+        size = BYTES * shape.cached_numbers * shape.num_hidden_layers
         fit = args.cache_mib * 2**20 // (size * args.context)
         speed = decode(args, path, [1, args.rows, fit])
         table.append(

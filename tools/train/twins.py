@@ -6,8 +6,8 @@ Everything but attention is equal: hidden size, layers, dense feed-forward, tied
 Llama's layout for the first three, DeepSeek-V3's with all layers dense for MLA, whose attention is latent-mini's.
 
 The steps are the most that let all runs end within --seconds, by the speeds measured first, unless --steps gives them. They
-are kept in plan.json, so that an interrupted run goes on. Writes curves.csv (kind, seed, step, tokens, validation), twins.csv, a row a run, and
-config-KIND.json, with which an engine can serve each shape.
+are kept in plan.json, so that an interrupted run goes on. Writes curves.csv (kind, seed, step, tokens, validation),
+twins.csv, a row a run, and config-KIND.json, with which an engine can serve each shape (serve_twins.py).
 """
 
 from __future__ import annotations
