@@ -7,7 +7,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <random>
+#include <utility>
 #include <vector>
 
 #include "engine/backend/mla_attention_block.h"
@@ -84,12 +86,12 @@ class Block {
   // The rows of one step; every token is checked.
   void step(const std::vector<StepRow>& rows) {
     std::vector<float> hidden;
-    std::vector<int> positions;
+    std::vector<std::pair<int, int>> tokens;  // slot, position
     for (const StepRow& row : rows) {
       for (int i = 0; i < row.count; ++i) {
         const auto& input = inputs_[size(row.start + i)];
         hidden.insert(hidden.end(), input.begin(), input.end());
-        positions.push_back(row.start + i);
+        tokens.emplace_back(row.slot, row.start + i);
       }
     }
     void* state = device_.activations(hidden);
@@ -106,15 +108,41 @@ class Block {
     p.absorbed_tokens = p.batch.num_tokens;
     device_->mla_block(p);
     const auto actual = to_double(device_.read_activations(state, hidden.size()));
-    for (std::size_t t = 0; t < positions.size(); ++t) {
+    for (std::size_t t = 0; t < tokens.size(); ++t) {
+      const auto [slot, position] = tokens[t];
       const auto one = std::span(actual).subspan(t * size(shape_.hidden), size(shape_.hidden));
-      const double error = oracle::relative_error(one, expected_[size(positions[t])]);
+      double error = oracle::relative_error(one, expected_[size(position)]);
+      if (error >= device_.tolerance() && cache_.layout().dtype() != DType::kF32) {
+        error = oracle::relative_error(one, from_cache(slot, position));
+      }
       EXPECT_LT(error, device_.tolerance())
-          << "token " << t << " of " << positions.size() << ", position " << positions[t];
+          << "token " << t << " of " << tokens.size() << ", position " << position;
     }
   }
 
  private:
+  // Near a tie the device may round a latent the other way than the oracle, and every later token
+  // sees it. Then what is cached is held to the oracle by half a unit, and the token to the cache.
+  oracle::Vector from_cache(int slot, int position) {
+    const auto eps = static_cast<double>(config_.rms_norm_eps);
+    oracle::Vector latents;
+    oracle::Vector x;
+    for (int t = 0; t <= position; ++t) {
+      x = oracle::rms_norm(device_.as_seen(inputs_[size(t)]), host_.input_norm, eps);
+      const auto held = cache_.device_row(slot, t);
+      EXPECT_LT(oracle::relative_error(held, oracle::latent_row(config_, host_, x, t)),
+                rounding_of(cache_.layout().dtype(), 0.0) + device_.tolerance())
+          << "slot " << slot << ", position " << t;
+      latents.insert(latents.end(), held.begin(), held.end());
+    }
+    const auto query = oracle::query_row(config_, host_, x, position);
+    const auto added = oracle::matvec(
+        host_.o, oracle::attention(oracle::attention_shape(config_), query, latents, host_.kv_b));
+    oracle::Vector result = device_.as_seen(inputs_[size(position)]);
+    std::ranges::transform(result, added, result.begin(), std::plus<>());
+    return result;
+  }
+
   TensorView matrix(TensorView& host, std::initializer_list<std::int64_t> shape) {
     std::int64_t count = 1;
     for (const std::int64_t extent : shape) count *= extent;

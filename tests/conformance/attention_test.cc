@@ -351,13 +351,6 @@ TEST_P(AttentionOps, RowsOfAStepSeeTheirOwnSequences) {
                      });
 }
 
-// Half a unit in the last place of what the cache holds.
-double rounding_of(DType cache, double otherwise) {
-  if (cache == DType::kBF16) return 4e-3;      // 8 bits
-  if (cache == DType::kF8E4M3) return 6.3e-2;  // 4 bits
-  return otherwise;
-}
-
 TEST_P(AttentionOps, RopeAppendRotatesQueriesAndWritesLatents) {
   Device device(*GetParam().backend);
   for (const bool interleaved : {true, false}) {

@@ -152,6 +152,12 @@ std::vector<std::byte> PagedCache::device_pool() {
   return device_.read(static_cast<const std::byte*>(device_pool_), pool_.size());
 }
 
+double rounding_of(DType cache, double otherwise) {
+  if (cache == DType::kBF16) return 4e-3;      // 8 bits
+  if (cache == DType::kF8E4M3) return 6.3e-2;  // 4 bits
+  return otherwise;
+}
+
 BatchView make_batch(Device& device, const PagedCache& cache, const std::vector<StepRow>& rows,
                      const std::vector<TokenId>& tokens) {
   return make_batch(device, cache.page_table(), cache.max_pages(), rows, tokens);

@@ -61,6 +61,10 @@ class PagedCache {
   std::int32_t* device_table_ = nullptr;
 };
 
+// Half a unit in the last place of what a cache of this dtype holds, relative to the largest value;
+// `otherwise` where it holds all bits.
+double rounding_of(DType cache, double otherwise);
+
 // Rows of a step and the arrays that describe them, in device memory.
 struct StepRow {
   int slot;
