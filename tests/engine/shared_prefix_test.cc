@@ -26,7 +26,10 @@ class PrefixWatch final : public ForwardingBackend {
   PrefixWatch(std::unique_ptr<Backend> inner, int page_tokens, int& steps)
       : ForwardingBackend(std::move(inner)), page_tokens_(page_tokens), steps_(steps) {}
 
-  // Reading is nothing that a replay could repeat.
+  // Reading is nothing that a graph could hold.
+  Status capture(const BucketKey& /*bucket*/, const std::function<void()>& /*body*/) override {
+    return {};
+  }
   Status run(const std::optional<BucketKey>& /*bucket*/,
              const std::function<void()>& body) override {
     return inner().run(std::nullopt, body);
