@@ -165,9 +165,9 @@ TEST(Inspect, TellsPeopleAndProgramsTheSame) {
       inspect_checkpoint(of(kSource / "models/latent-mini", std::size_t{1} << 30));
   ASSERT_TRUE(inspection.ok()) << inspection.status().to_string();
   const std::string bytes = std::to_string(inspection->caches[0].bytes_per_token);
-  EXPECT_EQ(bytes, "2560");
-  EXPECT_THAT(inspection_text(*inspection), HasSubstr("2,560"));
-  EXPECT_THAT(inspection_json(*inspection), HasSubstr("\"bytes_per_token\": 2560"));
+  EXPECT_EQ(bytes, "2240");
+  EXPECT_THAT(inspection_text(*inspection), HasSubstr("2,240"));
+  EXPECT_THAT(inspection_json(*inspection), HasSubstr("\"bytes_per_token\": 2240"));
   EXPECT_THAT(inspection_text(*inspection), HasSubstr("--kv-cache-tokens"));
 }
 
