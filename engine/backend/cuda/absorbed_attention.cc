@@ -28,13 +28,12 @@ AbsorbedAttention::AbsorbedAttention(CudaContext& context, DType activation, boo
       shares_(context),
       pieces_(context),
       pages_(context),
-      chains_(context),
-      parts_(context),
-      num_chains_(context),
+      unit_ends_(context),
+      segments_(context),
       sums_(context),
+      scales_(context),
       runs_(context),
-      arrived_(context),
-      all_arrived_(context) {
+      counters_(context) {
   context.use_device();
   hopper_ = context.has_warp_group_products();
   processors_ = attribute(context, cudaDevAttrMultiProcessorCount);
@@ -64,22 +63,24 @@ bool AbsorbedAttention::take_memory(const MlaDivision& division, std::int32_t ma
   const auto shares = static_cast<std::size_t>(processors_);
   const auto rows = static_cast<std::size_t>(max_rows);
   const auto places = static_cast<std::size_t>(mla_places(division, max_tokens, max_rows));
-  const auto partial_rows =
-      static_cast<std::size_t>(mla_partial_rows(division, max_rows, shares_prefixes));
-  plan_.works = works_.take<MlaWork>(2 * rows);
-  plan_.prefix = prefix_.take<MlaPrefix>(2 * rows + 1);
+  const auto partial_rows = static_cast<std::size_t>(mla_partial_rows(division, max_rows));
+  plan_.works = works_.take<MlaWork>(rows);
+  plan_.prefix = prefix_.take<MlaPrefix>(rows + 1);
   plan_.shares = shares_.take<MlaShare>(shares);
   plan_.pieces = pieces_.take<MlaPiece>(places);
   plan_.pages = pages_.take<std::int32_t>(shares * kMlaKnownPages);
   if (shares_prefixes) {
-    plan_.chains = chains_.take<MlaChain>(rows);
-    plan_.parts = parts_.take<MlaParts>(places);
-    plan_.num_chains = num_chains_.take<std::int32_t>(1);
-    partials_.all_arrived = all_arrived_.take<std::uint32_t>(1);
+    plan_.unit_ends = unit_ends_.take<std::int32_t>(rows);
+    plan_.segments =
+        segments_.take<MlaSegment>(static_cast<std::size_t>(mla_most_segments(max_rows)));
   }
   partials_.sums = sums_.take<float>(partial_rows * kMlaLatent);
+  partials_.scales = scales_.take<float>(partial_rows * 2);
   partials_.runs = runs_.take<float2>(partial_rows);
-  partials_.arrived = arrived_.take<std::uint32_t>(slots);
+  plan_.num_counters = static_cast<std::int32_t>(slots + shares);
+  plan_.counters = counters_.take<std::uint32_t>(slots + shares);
+  partials_.launches = plan_.counters;
+  partials_.arrived = plan_.counters + shares;
   return context_.ok();
 }
 
@@ -138,11 +139,7 @@ void AbsorbedAttention::run(const AbsorbedAttentionParams& p) {
   params.shares = plan_.shares;
   params.pieces = plan_.pieces;
   params.pages = plan_.pages;
-  if (plan_.batch.prefixes != nullptr) {
-    params.chains = plan_.chains;
-    params.parts = plan_.parts;
-    params.num_chains = plan_.num_chains;
-  }
+  params.segments = plan_.segments;
   params.partials = partials_;
   const auto launch =
       p.cache.dtype == DType::kF8E4M3 ? launch_mla_attention_fp8 : launch_mla_attention;

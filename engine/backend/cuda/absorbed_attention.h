@@ -64,13 +64,12 @@ class AbsorbedAttention {
   Scratch shares_;
   Scratch pieces_;
   Scratch pages_;
-  Scratch chains_;
-  Scratch parts_;
-  Scratch num_chains_;
+  Scratch unit_ends_;
+  Scratch segments_;
   Scratch sums_;
+  Scratch scales_;
   Scratch runs_;
-  Scratch arrived_;
-  Scratch all_arrived_;
+  Scratch counters_;
   MlaPlanParams plan_;  // its memory, and the last batch
   MlaPartials partials_;
 };

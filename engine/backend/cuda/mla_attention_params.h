@@ -7,7 +7,6 @@
 #include <cstdint>
 
 #include "base/dtype.h"
-#include "engine/backend/cuda/mla_chain.h"
 #include "engine/backend/cuda/mla_plan.h"
 #include "engine/backend/op_params.h"
 
@@ -31,22 +30,27 @@ struct MlaPlanParams {
   BatchView batch;
   std::int32_t page_tokens = 0;
   MlaDivision division;
-  MlaWork* works = nullptr;       // [2 num_rows]
-  MlaPrefix* prefix = nullptr;    // [2 num_rows + 1]
+  MlaWork* works = nullptr;       // [num_rows]
+  MlaPrefix* prefix = nullptr;    // [num_rows + 1]
   MlaShare* shares = nullptr;     // [division.shares]
   MlaPiece* pieces = nullptr;     // [mla_places]
   std::int32_t* pages = nullptr;  // [division.shares, kMlaKnownPages]
-  MlaChain* chains = nullptr;     // [num_rows]
-  MlaParts* parts = nullptr;      // [mla_places], of chained units
-  std::int32_t* num_chains = nullptr;
+  // Where rows may share prefixes.
+  std::int32_t* unit_ends = nullptr;  // [num_rows]
+  MlaSegment* segments = nullptr;     // [mla_most_segments]
+  std::uint32_t* counters = nullptr;  // [num_counters], to be cleared
+  std::int32_t num_counters = 0;
 };
 
 // Partial results, mla_partial_rows each; what they hold before a launch does not matter.
 struct MlaPartials {
-  float* sums = nullptr;  // [.., 512]: sum of exp2(score - highest) * latent
-  float2* runs = nullptr;
-  std::uint32_t* arrived = nullptr;      // [mla_slots, group]: 0 between launches
-  std::uint32_t* all_arrived = nullptr;  // the same, of all CTAs
+  void* sums = nullptr;     // [.., 512]: sums of exp2(score - highest) * latent (mla_parts.cuh)
+  float* scales = nullptr;  // [.., 2]: of each half
+  float2* runs = nullptr;   // highest score, sum of exp2(score - highest)
+  // How many pieces of a unit are complete, and how many launches each CTA has seen; both since the
+  // plan, which clears them.
+  std::uint32_t* arrived = nullptr;   // [mla_slots, group]
+  std::uint32_t* launches = nullptr;  // [division.shares, group]
 };
 
 struct MlaAttentionParams {
@@ -55,9 +59,7 @@ struct MlaAttentionParams {
   const MlaShare* shares = nullptr;
   const MlaPiece* pieces = nullptr;
   const std::int32_t* pages = nullptr;
-  const MlaChain* chains = nullptr;
-  const MlaParts* parts = nullptr;
-  const std::int32_t* num_chains = nullptr;
+  const MlaSegment* segments = nullptr;
   MlaPartials partials;
 };
 

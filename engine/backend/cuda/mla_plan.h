@@ -2,8 +2,7 @@
 //
 // The units of all work (mla_work.h) lie on one line, each as long as its key tiles plus what
 // starting it costs; the line is cut into equal shares, one for each group of CTAs, so a unit may
-// be cut into pieces. Pieces of a unit are merged in the order of their keys; where rows share a
-// prefix, pieces of several units are (mla_chain.h).
+// be cut into pieces. Pieces of a unit are merged in the order of their keys.
 //
 // Batch-invariant division cuts a unit by its own length only and hands whole pieces to the share
 // in which they begin: neighbours move pieces between CTAs and never change them.
@@ -24,15 +23,15 @@ inline constexpr int kMlaUnitOverhead = 1;
 inline constexpr int kMlaInvariantPieces = 8;
 inline constexpr int kMlaInvariantTiles = 8;
 
-// Pieces of a query vector: units that hold it have at most their ends in common.
-inline constexpr int kMlaMostPieces = 160;
-inline constexpr int kMlaMostShares = kMlaMostPieces - kMaxPrefixDepth;
+// Shares, and so pieces of a unit.
+inline constexpr int kMlaMostShares = 160;
 
 // What lies before a place of the line, or what a unit adds to it.
 struct MlaPrefix {
   std::int32_t cost = 0;    // length
-  std::int32_t slots = 0;   // batch-invariant division: pieces of cut units; else: chained vectors
+  std::int32_t slots = 0;   // batch-invariant division: pieces of cut units
   std::int32_t places = 0;  // in the list of pieces; without batch invariance: units
+  std::int32_t segments = 0;
 };
 
 // Where a share begins: unit `unit` of works[at] = work, which begins at `before` on the line.
@@ -52,22 +51,19 @@ struct MlaTotals {
   std::int32_t largest = 0;  // cost of a unit
 };
 
-// Key tiles [first_tile, last_tile) of a unit. `index` of `count` pieces. What is not all that its
-// query vectors see leaves partial results in row mla_partial_row(piece, index) and behind.
+// Key tiles [first_tile, last_tile) of a unit. `index` of `count` pieces. Cut units leave partial
+// results in row mla_partial_row(piece, index) and behind.
 struct alignas(16) MlaPiece {
   RowView view;
   std::int32_t unit = 0;
-  std::int32_t context = 0;  // where the keys that the unit's last query sees end
   std::int32_t first_tile = 0;
   std::int32_t last_tile = 0;
   std::int32_t index = 0;
   std::int32_t count = 0;
   std::int32_t first_slot = 0;
-  // -1: the unit has all keys of its query vectors. Otherwise how many chained vectors lie before.
-  std::int32_t chain = -1;
-
-  // The result itself, not a part of it.
-  LATENTD_HOST_DEVICE constexpr bool complete() const { return count == 1 && chain < 0; }
+  std::int32_t next_segment = 0;  // of all
+  std::int32_t padding = 0;
+  MlaSegment keys;  // of its first key tile
 };
 
 // What a group of CTAs reads first: its first piece, and where the list holds the others.
@@ -92,11 +88,9 @@ LATENTD_HOST_DEVICE constexpr int mla_invariant_tiles(const MlaWork& work, int k
 LATENTD_HOST_DEVICE constexpr MlaPrefix mla_cost(const MlaWork& work, const MlaDivision& d,
                                                  int unit) {
   const int tiles = mla_key_tiles(work, d, unit);
-  if (d.invariant == 0) {
-    return {tiles + kMlaUnitOverhead, work.chained != 0 ? mla_unit_vectors(work, d, unit) : 0, 1};
-  }
+  if (d.invariant == 0) return {tiles + kMlaUnitOverhead, 0, 1, work.segments};
   const int pieces = mla_divide_up(tiles, mla_invariant_tiles(work, tiles));
-  return {tiles + kMlaUnitOverhead, pieces > 1 ? pieces : 0, pieces};
+  return {tiles + kMlaUnitOverhead, pieces > 1 ? pieces : 0, pieces, 0};
 }
 
 // Shares that the line is cut into.
@@ -151,20 +145,21 @@ constexpr std::int64_t mla_slots(const MlaDivision& d, std::int64_t max_rows) {
   return max_rows * units * kMlaInvariantPieces;
 }
 
-// Rows of partial results: those of the slots, then one for each chained vector. Prefixes are of
-// rows of one token.
-constexpr std::int64_t mla_partial_rows(const MlaDivision& d, std::int64_t max_rows,
-                                        bool shares_prefixes) {
-  const std::int64_t cut = mla_slots(d, max_rows) * d.group * kMlaTileRows;
-  return cut + (shares_prefixes ? max_rows * d.heads * (kMaxPrefixDepth + 1) : 0);
+// Rows of partial results.
+constexpr std::int64_t mla_partial_rows(const MlaDivision& d, std::int64_t max_rows) {
+  return mla_slots(d, max_rows) * d.group * kMlaTileRows;
 }
 
-// Places that the list of pieces needs. A prefix has at least two rows.
+// Places that the list of pieces needs.
 constexpr std::int64_t mla_places(const MlaDivision& d, std::int64_t max_tokens,
                                   std::int64_t max_rows) {
   const std::int64_t units = max_tokens * d.heads / kMlaTileRows + max_rows;
-  if (d.invariant != 0) return units + d.shares + mla_slots(d, max_rows);
-  return units + d.shares + kMaxPrefixDepth * (max_rows * d.heads / kMlaTileRows + max_rows / 2);
+  return units + d.shares + (d.invariant != 0 ? mla_slots(d, max_rows) : 0);
+}
+
+// Segments of all works: a row is the first of a unit, or has its own keys and begins prefixes.
+constexpr std::int64_t mla_most_segments(std::int64_t max_rows) {
+  return max_rows * (kMaxPrefixDepth + 1);
 }
 
 // The slot of a unit's piece `index`.
@@ -177,10 +172,7 @@ LATENTD_HOST_DEVICE constexpr int mla_slot(const MlaDivision& d, int first_slot,
 // `index`.
 LATENTD_HOST_DEVICE constexpr int mla_partial_row(const MlaPiece& piece, const MlaDivision& d,
                                                   int index, int rank) {
-  const int rows = d.group * kMlaTileRows;
-  const int first = piece.count > 1 ? mla_slot(d, piece.first_slot, index) * rows
-                                    : 2 * d.shares * rows + piece.chain;
-  return first + rank * kMlaTileRows;
+  return (mla_slot(d, piece.first_slot, index) * d.group + rank) * kMlaTileRows;
 }
 
 // Passes units at once that are equal and end before `begin`.
@@ -229,6 +221,7 @@ LATENTD_HOST_DEVICE inline MlaStart mla_start(const MlaWork* works, const MlaPre
       result.before.cost += unit.cost;
       result.before.slots += unit.slots;
       result.before.places += unit.places;
+      result.before.segments += unit.segments;
     }
   }
   return result;
@@ -238,10 +231,11 @@ LATENTD_HOST_DEVICE inline MlaStart mla_start(const MlaWork* works, const MlaPre
 class MlaWalk {
  public:
   LATENTD_HOST_DEVICE MlaWalk(const MlaStart& start, const MlaWork* works, int num_works,
-                              const MlaDivision& division, int index)
+                              const MlaSegment* segments, const MlaDivision& division, int index)
       : start_(start),
         works_(works),
         num_works_(num_works),
+        segments_(segments),
         division_(division),
         index_(index),
         begin_(start.used > 0 ? mla_cut(index, start.total, start.used) : 0),
@@ -258,7 +252,7 @@ class MlaWalk {
       const int tiles = mla_key_tiles(start_.work, division_, start_.unit);
       piece.view = start_.work.view;
       piece.unit = start_.unit;
-      piece.context = mla_context(start_.work, division_, start_.unit);
+      if (start_.work.segments == 0) piece.keys = mla_row_keys(start_.work, division_, start_.unit);
       // The unit's first key tile lies behind what starting it costs.
       const int first = start_.before.cost + kMlaUnitOverhead;
       if (division_.invariant != 0) {
@@ -277,36 +271,38 @@ class MlaWalk {
 
   // Where the list holds the piece that `next` gave last: behind one another for a share.
   LATENTD_HOST_DEVICE int place() const { return place_; }
-  // How many units lie before its own; without batch invariance.
-  LATENTD_HOST_DEVICE int unit() const { return place_ - index_; }
 
  private:
   LATENTD_HOST_DEVICE void pass_unit(int tiles, int slots, int places) {
     start_.before.cost += kMlaUnitOverhead + tiles;
     start_.before.slots += slots;
     start_.before.places += places;
+    start_.before.segments += start_.work.segments;
     ++start_.unit;
     next_piece_ = -1;
   }
 
   // The part of the unit that lies in the share.
   LATENTD_HOST_DEVICE void cut(MlaPiece& piece, int first, int tiles, const MlaSpan& span) {
-    const int behind = start_.work.first_tile;
     piece.index = index_ - span.first;
     piece.count = span.last - span.first + 1;
     if (span.whole && piece.count <= tiles) {
       // Evenly: the line would charge the first for starting the unit, but all pieces start.
-      piece.first_tile = behind + piece.index * tiles / piece.count;
-      piece.last_tile = behind + (piece.index + 1) * tiles / piece.count;
+      piece.first_tile = piece.index * tiles / piece.count;
+      piece.last_tile = (piece.index + 1) * tiles / piece.count;
     } else {
-      piece.first_tile = behind + (index_ == span.first ? 0 : begin_ - first);
-      piece.last_tile = behind + (index_ == span.last ? tiles : end_ - first);
+      piece.first_tile = index_ == span.first ? 0 : begin_ - first;
+      piece.last_tile = index_ == span.last ? tiles : end_ - first;
     }
     piece.first_slot = 2 * span.first + 1;
-    const bool chained = start_.work.chained != 0;
-    piece.chain = chained ? start_.before.slots : -1;
+    if (start_.work.segments > 0) {
+      piece.next_segment = start_.before.segments;
+      do {
+        piece.keys = segments_[piece.next_segment++];
+      } while (piece.keys.last_tile <= piece.first_tile);
+    }
     place_ = start_.before.places + index_;
-    pass_unit(tiles, chained ? mla_unit_vectors(start_.work, division_, start_.unit) : 0, 1);
+    pass_unit(tiles, 0, 1);
   }
 
   // The next piece of the unit that begins in the share.
@@ -330,6 +326,7 @@ class MlaWalk {
   MlaStart start_;
   const MlaWork* works_;
   int num_works_;
+  const MlaSegment* segments_;
   MlaDivision division_;
   int index_;
   int begin_;

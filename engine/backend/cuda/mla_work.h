@@ -1,13 +1,9 @@
-// What the 512 + 64 attention kernel has to do in a step: pieces of work, each of some query
-// vectors over some keys.
+// What the 512 + 64 attention kernel has to do in a step: works, each of the query vectors of some
+// rows over their keys.
 //
-// A row's work is its own query vectors (tokens x heads, one behind the other) over its context.
-// Where rows share a prefix, the prefix' work is the query vectors of all of them, which lie behind
-// one another too, over its keys, and the rows' own work begins behind it. Whole key tiles are
-// shared: a prefix that ends within one leaves that to the rows.
-//
-// 64 query vectors are a row tile, `group` row tiles are a unit. A unit walks its keys in key tiles
-// of 64.
+// A row's query vectors (tokens x heads) lie one behind the other; 64 of them are a row tile,
+// `group` row tiles are a unit. A unit walks its keys in key tiles of 64. Where rows share keys, a
+// unit is the query vectors of several rows and walks what they share once (mla_sharing.h).
 //
 // Contract: host and device code without state; tested on the host. Work of no vectors is empty.
 #pragma once
@@ -35,35 +31,31 @@ struct MlaDivision {
   std::int32_t invariant = 0;
 };
 
-// Query vectors of tokens [first_token, first_token + count) over the keys from first_tile on that
-// they see: token i those before start + i + 1, and none from last_key on. The keys are those of
-// `view.slot`.
+// Query vectors of tokens [first_token, first_token + count): token i sees the first start + i + 1
+// keys of `view.slot`. Where several rows are one unit, its keys are those of `segments` segments
+// instead, `tiles` key tiles together.
 struct MlaWork {
   RowView view;
-  std::int32_t first_tile = 0;
-  std::int32_t last_key = 0;
-  std::int32_t chained = 0;  // other work has the same vectors and other keys
+  std::int32_t first_row = 0;  // the next three: of several rows
+  std::int32_t tiles = 0;
+  std::int32_t segments = 0;  // 0: of one row
+  std::int32_t padding = 0;
+};
+
+// Key tiles of a unit, up to last_tile, that are keys of one slot: the unit's tile t is the slot's
+// tile t - behind, and keys end at `context`. The unit's query vectors [first_vector, last_vector)
+// see them, others do not.
+struct alignas(16) MlaSegment {
+  std::int32_t slot = 0;
+  std::int32_t behind = 0;
+  std::int32_t last_tile = 0;
+  std::int32_t context = 0;
+  std::int32_t first_vector = 0;
+  std::int32_t last_vector = 0;
+  std::int32_t padding[2] = {};
 };
 
 LATENTD_HOST_DEVICE constexpr int mla_divide_up(int a, int b) { return (a + b - 1) / b; }
-
-LATENTD_HOST_DEVICE constexpr MlaWork mla_prefix_work(const PrefixView& prefix,
-                                                      const RowView* rows) {
-  const RowView& first = rows[prefix.first_row];
-  const int first_tile = prefix.first_key / kMlaTileKeys;
-  const int last_tile = prefix.last_key / kMlaTileKeys;
-  // All vectors see all of its keys.
-  const int last_key = last_tile * kMlaTileKeys;
-  const int count = last_tile > first_tile ? prefix.num_rows : 0;
-  return {{first.slot, first.first_token, count, last_key}, first_tile, last_key, 1};
-}
-
-// `prefix`: the row's innermost, or -1.
-LATENTD_HOST_DEVICE constexpr MlaWork mla_row_work(const RowView& row, const PrefixView* prefixes,
-                                                   int prefix) {
-  const int first_tile = prefix < 0 ? 0 : prefixes[prefix].last_key / kMlaTileKeys;
-  return {row, first_tile, row.start + row.count, first_tile > 0 ? 1 : 0};
-}
 
 LATENTD_HOST_DEVICE constexpr int mla_row_tiles(const MlaWork& work, const MlaDivision& d) {
   return mla_divide_up(work.view.count * d.heads, kMlaTileRows);
@@ -73,23 +65,25 @@ LATENTD_HOST_DEVICE constexpr int mla_units(const MlaWork& work, const MlaDivisi
   return mla_divide_up(mla_row_tiles(work, d), d.group);
 }
 
-LATENTD_HOST_DEVICE constexpr int mla_unit_vectors(const MlaWork& work, const MlaDivision& d,
-                                                   int unit) {
-  const int left = work.view.count * d.heads - unit * d.group * kMlaTileRows;
-  return left < d.group * kMlaTileRows ? left : d.group * kMlaTileRows;
-}
-
-// The keys that the last query of a unit sees end here.
+// The keys that the last query of a row's unit sees end here.
 LATENTD_HOST_DEVICE constexpr int mla_context(const MlaWork& work, const MlaDivision& d, int unit) {
   const int past = (unit + 1) * d.group * kMlaTileRows;
   const int all = work.view.count * d.heads;
-  const int seen = work.view.start + ((past < all ? past : all) - 1) / d.heads + 1;
-  return seen < work.last_key ? seen : work.last_key;
+  return work.view.start + ((past < all ? past : all) - 1) / d.heads + 1;
 }
 
 LATENTD_HOST_DEVICE constexpr int mla_key_tiles(const MlaWork& work, const MlaDivision& d,
                                                 int unit) {
-  return mla_divide_up(mla_context(work, d, unit), kMlaTileKeys) - work.first_tile;
+  if (work.segments > 0) return work.tiles;
+  return mla_divide_up(mla_context(work, d, unit), kMlaTileKeys);
+}
+
+// All keys of a row's unit.
+LATENTD_HOST_DEVICE constexpr MlaSegment mla_row_keys(const MlaWork& work, const MlaDivision& d,
+                                                      int unit) {
+  const int context = mla_context(work, d, unit);
+  return {work.view.slot, 0, mla_divide_up(context, kMlaTileKeys),
+          context,        0, work.view.count * d.heads};
 }
 
 }  // namespace latentd::cuda

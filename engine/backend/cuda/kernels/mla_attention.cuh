@@ -29,6 +29,11 @@ namespace latentd::cuda {
 
 // The page-table entries around the key that is copied next, one a lane.
 struct MlaPages {
+  __device__ MlaPages(const BatchView& batch, int tokens_of_page, const MlaSegment& keys)
+      : table(batch.page_table + static_cast<std::size_t>(keys.slot) * batch.max_pages),
+        page_tokens(tokens_of_page),
+        context(keys.context) {}
+
   const std::int32_t* table;
   int page_tokens;
   int context;
@@ -64,18 +69,19 @@ __device__ void mla_copy(const MlaTile& tile, const MlaAttentionParams& p,
   for (MlaPieces pieces(p, share); pieces.more(); pieces.next()) {
     const MlaPiece& piece = pieces.piece;
     const MlaRows rows(piece, p.division, rank);
-    MlaPages pages{batch.page_table + static_cast<std::size_t>(piece.view.slot) * batch.max_pages,
-                   page_tokens, piece.context};
+    MlaKeys keys_of(p, piece);
+    MlaPages pages(batch, page_tokens, keys_of.now);
     if (pieces.number == 0) {
-      pages.first = piece.first_tile * kMlaTileKeys / page_tokens;
+      pages.first = keys_of.first_key(piece.first_tile) / page_tokens;
       pages.page = known;
     }
     for (int t = piece.first_tile; t < piece.last_tile; ++t, ++tiles_done) {
+      if (keys_of.begin(t)) pages = MlaPages(batch, page_tokens, keys_of.now);
       const std::uint32_t parity = static_cast<std::uint32_t>(tiles_done / 2 + 1) & 1U;
       for (int half = 0; half < 2; ++half) {
         const int stage = tiles_done % 2 * 2 + half;
-        const int first_key = t * kMlaTileKeys + half * MlaTile::kStageKeys;
-        const int keys = max(min(MlaTile::kStageKeys, piece.context - first_key), 0);
+        const int first_key = keys_of.first_key(t) + half * MlaTile::kStageKeys;
+        const int keys = max(min(MlaTile::kStageKeys, pages.context - first_key), 0);
         const int boxes = mla_divide_up(keys, 8);
         const int key = first_key + min(lane, MlaTile::kStageKeys / 8 - 1) * 8;
         const int page = keys > 0 ? pages.of(key, lane) : 0;
@@ -164,6 +170,12 @@ struct MlaSoftmax {
   float sum[2] = {0.0F, 0.0F};                // of the exponentials of the thread's own keys
   int limit[2];                               // keys that the row sees
 
+  // The thread's rows are query vectors `vector` and vector + 8 of a unit.
+  __device__ void look(const MlaKeys& keys, const MlaPiece& piece, const MlaDivision& d,
+                       int vector) {
+    limit[0] = keys.limit(piece, d, vector);
+    limit[1] = keys.limit(piece, d, vector + 8);
+  }
   // Scores become exponentials; keep: by what the sums before shrink.
   __device__ void step(float (&scores)[32], int first_key, float scale, float (&keep)[2]) {
     float now[2] = {highest[0], highest[1]};
@@ -226,25 +238,24 @@ __device__ inline void mla_score(const MlaTile& tile, const MlaAttentionParams& 
     const MlaPiece& piece = pieces.piece;
     const MlaRows rows(piece, p.division, rank);
     MlaSoftmax softmax;
-#pragma unroll
-    for (int row = 0; row < 2; ++row) {
-      const int token = (rows.first + thread.row + row * 8) / p.division.heads;
-      softmax.limit[row] = min(piece.context, piece.view.start + token + 1);
-    }
+    MlaKeys keys_of(p, piece);
+    softmax.look(keys_of, piece, p.division, rows.first + thread.row);
     barrier_wait(tile.queries_full(), static_cast<std::uint32_t>(pieces.number) & 1U);
     for (int t = piece.first_tile; t < piece.last_tile; ++t, ++tiles_done) {
       const int stage = tiles_done % 2 * 2;
       const std::uint32_t parity = static_cast<std::uint32_t>(tiles_done / 2) & 1U;
       const std::uint32_t free_parity = static_cast<std::uint32_t>(tiles_done + 1) & 1U;
       const bool last = t == piece.last_tile - 1;
+      if (keys_of.begin(t)) softmax.look(keys_of, piece, p.division, rows.first + thread.row);
+      const int first_key = keys_of.first_key(t);
       float scores[32];
       float keep[2];
       barrier_wait(tile.full(stage), parity);
       barrier_wait(tile.full(stage + 1), parity);
       mla_score_keys(tile, stage, scores);
       if (last && thread.lane == 0) barrier_arrive(tile.queries_empty());
-      softmax.step(scores, t * kMlaTileKeys + thread.column, scale, keep);
-      const int keys = piece.context - t * kMlaTileKeys;
+      softmax.step(scores, first_key + thread.column, scale, keep);
+      const int keys = keys_of.now.context - first_key;
       if (keys < kMlaTileKeys) mla_clear_keys(tile, stage, max(keys, 0));
       if (last) softmax.add_up();
 #pragma unroll
@@ -327,38 +338,43 @@ __device__ inline void mla_store_row(const MlaThread& thread, int group,
     std::uint32_t pairs[4];
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      const __nv_bfloat162 pair = __floats2bfloat162_rn(
-          sums.at(4 * (j + i) + 2 * row) * factor, sums.at(4 * (j + i) + 2 * row + 1) * factor);
-      pairs[i] = *reinterpret_cast<const std::uint32_t*>(&pair);
+      pairs[i] = mla_pair(sums.at(4 * (j + i) + 2 * row) * factor,
+                          sums.at(4 * (j + i) + 2 * row + 1) * factor);
     }
-    // A 4 x 4 transposition: first of blocks of two, then within them.
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      const std::uint32_t other =
-          __shfl_xor_sync(kAllLanes, quarter < 2 ? pairs[i + 2] : pairs[i], 2);
-      (quarter < 2 ? pairs[i + 2] : pairs[i]) = other;
-    }
-#pragma unroll
-    for (int i = 0; i < 4; i += 2) {
-      const std::uint32_t other =
-          __shfl_xor_sync(kAllLanes, quarter % 2 == 0 ? pairs[i + 1] : pairs[i], 1);
-      (quarter % 2 == 0 ? pairs[i + 1] : pairs[i]) = other;
-    }
+    mla_transpose_quad(pairs, quarter);
     if (r < rows.count) {
       *reinterpret_cast<uint4*>(out + j * 8) = uint4{pairs[0], pairs[1], pairs[2], pairs[3]};
     }
   }
 }
 
-// The same in fp32 to a row of partial results: the four lanes write whole sectors as they are. A
-// launch runs this once, so what counts is how little code it is.
-__device__ inline void mla_store_partial(float* out, const MlaThread& thread, int row,
-                                         const MlaSums& sums) {
+// The same in fp16 to half of a row of partial results, as MlaHalfParts has them. Returns what
+// undoes their scale. A launch runs this once, so what counts is how little code it is.
+__device__ inline float mla_store_partial(__half* out, const MlaThread& thread, int row,
+                                          const MlaSums& sums) {
+  float largest = 0.0F;
 #pragma unroll
   for (int j = 0; j < 32; ++j) {
-    *reinterpret_cast<float2*>(out + j * 8 + thread.column) =
-        float2{sums.at(4 * j + 2 * row), sums.at(4 * j + 2 * row + 1)};
+    largest = fmaxf(largest, fabsf(sums.at(4 * j + 2 * row)));
+    largest = fmaxf(largest, fabsf(sums.at(4 * j + 2 * row + 1)));
   }
+  largest = fmaxf(largest, __shfl_xor_sync(kAllLanes, largest, 1));
+  largest = fmaxf(largest, __shfl_xor_sync(kAllLanes, largest, 2));
+  const MlaHalfScale by(largest);
+  if (out != nullptr) {
+#pragma unroll
+    for (int j = 0; j < 32; j += 4) {
+      __half2 pairs[4];
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        pairs[i] = __floats2half2_rn(sums.at(4 * (j + i) + 2 * row) * by.scale,
+                                     sums.at(4 * (j + i) + 2 * row + 1) * by.scale);
+      }
+      *reinterpret_cast<uint4*>(out + j * 8 + thread.column * 4) =
+          *reinterpret_cast<const uint4*>(pairs);
+    }
+  }
+  return by.inverse;
 }
 
 // Writes a unit's result, or a piece's part of it.
@@ -374,13 +390,17 @@ __device__ inline void mla_store(const MlaTile& tile, const MlaThread& thread, i
   for (int row = 0; row < 2; ++row) {
     const int r = thread.row + row * 8;
     const float2 run = tile.runs(pieces.number)[r];
-    if (piece.complete()) {
+    if (piece.count == 1) {
       mla_store_row(thread, group, p, rows, row, 1.0F / run.y, sums);
     } else {
-      if (r >= rows.count) continue;
+      // A vector that sees none of the keys leaves nothing but that.
       const std::size_t at = partial + static_cast<std::size_t>(r);
-      mla_store_partial(p.partials.sums + at * kMlaLatent + group * 256, thread, row, sums);
-      if (group == 0 && thread.column == 0) p.partials.runs[at] = run;
+      auto* out = static_cast<__half*>(p.partials.sums) + at * kMlaLatent + group * 256;
+      const bool has_sums = r < rows.count && run.y != 0.0F;
+      const float inverse = mla_store_partial(has_sums ? out : nullptr, thread, row, sums);
+      if (r >= rows.count || thread.column != 0) continue;
+      p.partials.scales[2 * at + static_cast<std::size_t>(group)] = inverse;
+      if (group == 0) p.partials.runs[at] = run;
     }
   }
 }
@@ -423,7 +443,7 @@ __device__ void mla_values(const MlaTile& tile, const MlaAttentionParams& p, Mla
       mla_release<kGroup>(tile, stage + 1, thread.lane);
     }
     mla_store(tile, thread, group, p, pieces, rows, rank, sums);
-    if (piece.count > 1 && piece.chain < 0 && rows.count > 0) {
+    if (piece.count > 1 && rows.count > 0) {
       mla_arrive(mla_counter(p, piece, rank), threadIdx.x % MlaTile::kValueThreads == 0);
     }
   }
@@ -466,12 +486,9 @@ __global__ void __launch_bounds__(MlaTile::kThreads, 1)
   const int role = static_cast<int>(threadIdx.x) / MlaTile::kGroupThreads;
   if (role < 2) {
     take_registers<MlaTile::kValueRegisters>();
-    const int chains = mla_num_chains(p);
     MlaPieces pieces(p, share);
     mla_values<kGroup>(tile, p, pieces, role, rank);
-    if (chains > 0) mla_arrive(p.partials.all_arrived, threadIdx.x == 0);
-    mla_merge(tile, p, pieces, share, rank);
-    if (chains > 0) mla_merge_chains(tile, p, chains);
+    mla_merge<MlaHalfParts>(tile, p, pieces, share, rank);
   } else if (role == 2) {
     give_registers<MlaTile::kScoreRegisters>();
     mla_score(tile, p, share, rank);

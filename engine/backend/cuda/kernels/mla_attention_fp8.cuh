@@ -67,7 +67,7 @@ __global__ void __launch_bounds__(MlaFp8Tile::kThreads, 1)
     merging.memory = tile.memory + MlaFp8Tile::kKeys - MlaTile::kKeys;
     merging.address = tile.address + MlaFp8Tile::kKeys - MlaTile::kKeys;
     MlaPieces pieces(p, share);
-    mla_merge(merging, p, pieces, share, rank);
+    mla_merge<MlaFloatParts>(merging, p, pieces, share, rank);
   } else if (role == 2) {
     give_registers<MlaFp8Tile::kScoreRegisters>();
     mla_fp8_score<kCopiedKeys>(tile, p, share, rank);

@@ -60,8 +60,8 @@ __device__ void mla_fp8_copy(const MlaFp8Tile& tile, const MlaAttentionParams& p
     const MlaPiece& piece = pieces.piece;
     if (MlaRows(piece, p.division, rank).count <= 0) continue;
     MlaFp8Pages pages{
-        batch.page_table + static_cast<std::size_t>(piece.view.slot) * batch.max_pages, page_tokens,
-        piece.context};
+        batch.page_table + static_cast<std::size_t>(piece.keys.slot) * batch.max_pages, page_tokens,
+        piece.keys.context};
     if (pieces.number == 0) {
       pages.first = piece.first_tile * kMlaTileKeys / page_tokens;
       pages.page = known;
@@ -69,7 +69,7 @@ __device__ void mla_fp8_copy(const MlaFp8Tile& tile, const MlaAttentionParams& p
     const int end = piece.last_tile * kMlaTileKeys;
     for (int first = piece.first_tile * kMlaTileKeys; first < end;
          first += Tile::kStageKeys, to.advance()) {
-      const int keys = max(min(Tile::kStageKeys, piece.context - first), 0);
+      const int keys = max(min(Tile::kStageKeys, piece.keys.context - first), 0);
       const int copies = mla_divide_up(keys, kCopiedKeys);
       const int own = min(lane, Tile::kStageKeys / kCopiedKeys - 1) * kCopiedKeys;
       const int page = keys > 0 ? pages.of(first + own, first + keys - 1, lane) : 0;
@@ -121,7 +121,7 @@ __device__ void mla_fp8_scale(const MlaFp8Tile& tile, const MlaAttentionParams& 
     const int end = piece.last_tile * kMlaTileKeys;
     for (int first = piece.first_tile * kMlaTileKeys; first < end;
          first += MlaFp8Tile::kStageKeys, at.advance()) {
-      const int keys = max(min(MlaFp8Tile::kStageKeys, piece.context - first), 0);
+      const int keys = max(min(MlaFp8Tile::kStageKeys, piece.keys.context - first), 0);
       barrier_wait(tile.full(at.stage), at.parity);
       float scales[MlaFp8Tile::kScaleGroups] = {};
       float largest = 0.0F;

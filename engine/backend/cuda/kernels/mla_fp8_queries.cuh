@@ -91,7 +91,7 @@ __device__ void mla_fp8_begin_piece(const MlaFp8Tile& tile, const MlaAttentionPa
   }
   if (self < kQueries) {
     tile.limits()[self] =
-        min(piece.context, piece.view.start + (rows.first + self) / p.division.heads + 1);
+        min(piece.keys.context, piece.view.start + (rows.first + self) / p.division.heads + 1);
     tile.highest(0)[self] = -INFINITY;
   }
   hopper::fence_async_shared();

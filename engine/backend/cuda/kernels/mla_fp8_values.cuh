@@ -65,7 +65,7 @@ __device__ void mla_fp8_store(const MlaFp8Tile& tile, int group, const MlaAttent
       const int r = n * 8 + lane % 4 * 2 + c;
       if (r >= rows.count) continue;
       const float2 run = tile.runs(number)[r];
-      if (piece.complete()) {
+      if (piece.count == 1) {
         const float factor = unit / run.y;
         auto* out = static_cast<__nv_bfloat16*>(p.attention.out) +
                     static_cast<std::size_t>(rows.row + r) * kMlaLatent + latent;
@@ -76,7 +76,7 @@ __device__ void mla_fp8_store(const MlaFp8Tile& tile, int group, const MlaAttent
         }
       } else {
         const std::size_t at = partial + static_cast<std::size_t>(r);
-        float* out = p.partials.sums + at * kMlaLatent + latent;
+        float* out = static_cast<float*>(p.partials.sums) + at * kMlaLatent + latent;
 #pragma unroll
         for (int b = 0; b < 4; ++b) {
           *reinterpret_cast<float2*>(out + b * 64) =

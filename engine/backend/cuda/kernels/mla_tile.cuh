@@ -113,6 +113,27 @@ struct MlaPieces {
   int number = 0;
 };
 
+// Whose keys a piece's key tiles are, for who asks with tiles that ascend one by one.
+struct MlaKeys {
+  __device__ MlaKeys(const MlaAttentionParams& p, const MlaPiece& piece)
+      : now(piece.keys), next(p.segments + piece.next_segment) {}
+  // Whether other keys begin with the unit's tile t.
+  __device__ bool begin(int t) {
+    if (t < now.last_tile) return false;
+    now = *next++;
+    return true;
+  }
+  __device__ int first_key(int t) const { return (t - now.behind) * kMlaTileKeys; }
+  // Keys that query vector `vector` of the unit sees.
+  __device__ int limit(const MlaPiece& piece, const MlaDivision& d, int vector) const {
+    if (vector < now.first_vector || vector >= now.last_vector) return 0;
+    return min(now.context, piece.view.start + vector / d.heads + 1);
+  }
+
+  MlaSegment now;
+  const MlaSegment* next;
+};
+
 // The counter of a unit's pieces.
 __device__ inline std::uint32_t* mla_counter(const MlaAttentionParams& p, const MlaPiece& piece,
                                              int rank) {

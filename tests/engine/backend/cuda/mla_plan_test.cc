@@ -5,10 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <map>
 #include <random>
-#include <set>
-#include <utility>
 #include <vector>
 
 #include "tests/engine/backend/cuda/mla_division.h"
@@ -18,56 +15,21 @@ namespace {
 
 constexpr unsigned kSeed = 20261130;
 
-using Unit = std::pair<int, int>;  // first token of the row, unit
-
-std::map<Unit, std::vector<MlaPiece>> by_unit(const Division& division) {
-  std::map<Unit, std::vector<MlaPiece>> units;
-  for (const auto& share : division.shares) {
-    for (const MlaPiece& piece : share) {
-      units[{piece.view.first_token, piece.unit}].push_back(piece);
-    }
-  }
-  return units;
-}
-
-// Key tiles of all units are met once and in order, and slots of cut units are their own.
+// And the last query of a row sees all of its keys.
 void expect_complete(const std::vector<RowView>& rows, const MlaDivision& d) {
-  const Division division = divide({rows, {}, {}}, d);
-  const auto units = by_unit(division);
-  std::set<int> slots;
-  std::size_t expected = 0;
-  for (const RowView& row : rows) {
-    const MlaWork work = mla_row_work(row, nullptr, -1);
-    for (int unit = 0; unit < mla_units(work, d); ++unit, ++expected) {
-      const auto found = units.find({row.first_token, unit});
-      ASSERT_NE(found, units.end()) << "row at token " << row.first_token << ", unit " << unit;
-      const std::vector<MlaPiece>& pieces = found->second;
-      int next = 0;
-      for (std::size_t i = 0; i < pieces.size(); ++i) {
-        ASSERT_EQ(pieces[i].first_tile, next);
-        ASSERT_GT(pieces[i].last_tile, next);
-        ASSERT_EQ(pieces[i].index, static_cast<int>(i));
-        ASSERT_EQ(pieces[i].count, static_cast<int>(pieces.size()));
-        ASSERT_EQ(pieces[i].first_slot, pieces[0].first_slot);
-        ASSERT_LE(pieces[i].context, row.start + row.count);
-        next = pieces[i].last_tile;
-        if (pieces.size() == 1) continue;
-        const int slot = mla_slot(d, pieces[i].first_slot, pieces[i].index);
-        ASSERT_TRUE(slots.insert(slot).second) << "slot " << slot << " is used twice";
-        ASSERT_GE(slot, 0);
-        ASSERT_LT(slot, mla_slots(d, static_cast<std::int64_t>(rows.size())));
-      }
-      ASSERT_EQ(next, mla_key_tiles(work, d, unit));
-    }
-    if (row.count > 0) {
-      ASSERT_EQ(mla_context(work, d, mla_units(work, d) - 1), row.start + row.count);
+  const MlaStep step{rows, {}, {}};
+  const Division division = divide(step, d);
+  expect_whole_units(step, d, division);
+  for (const auto& [unit, pieces] : by_unit(division)) {
+    for (const MlaPiece& piece : pieces) {
+      ASSERT_LE(piece.keys.context, piece.view.start + piece.view.count);
+      ASSERT_EQ(piece.keys.last_tile, pieces.back().last_tile);
     }
   }
-  ASSERT_EQ(units.size(), expected);
-  if (rows.empty() || division.places.empty()) return;
-  const RowView& last = rows.back();
-  ASSERT_LT(*division.places.rbegin(),
-            mla_places(d, last.first_token + last.count, static_cast<std::int64_t>(rows.size())));
+  for (const MlaWork& work : division.works) {
+    if (work.view.count == 0) continue;
+    ASSERT_EQ(mla_context(work, d, mla_units(work, d) - 1), work.view.start + work.view.count);
+  }
 }
 
 std::vector<RowView> random_rows(std::mt19937& random) {
