@@ -27,14 +27,17 @@ constexpr Duration kHeartbeat = std::chrono::seconds(1);
 // How often the pages are mapped at most, for those who watch.
 constexpr Duration kPageMapInterval = std::chrono::seconds(1);
 
-// What is worth to be read once: a step that does so costs some microseconds a layer more, whatever
-// it spares, and more with more heads (docs/kernels.md, on an H200).
+// What is worth to be read once. On an H200 (docs/kernels.md) it is where it spares each of 132
+// processors three key tiles of 64, and no less: merging costs some microseconds a layer. Of the
+// rows whose query vectors fill 64 rows of a product all but one are spared.
 PrefixPolicy prefix_policy(const EngineOptions& options, const ModelConfig& config) {
   if (!options.shared_prefixes) return {};
+  constexpr std::int64_t kWorth = std::int64_t{3} * 132 * 64;
+  const std::int64_t rows = 64 / config.num_heads;  // at least 2: resolve_device
   return {.max_depth = kMaxPrefixDepth,
           .min_rows = 2,
           .min_tokens = 256,
-          .min_spared = std::int64_t{4096} * std::max(config.num_heads, 16)};
+          .min_spared = kWorth * rows / (rows - 1)};
 }
 
 struct Cancel {
