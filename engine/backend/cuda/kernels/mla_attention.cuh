@@ -179,11 +179,21 @@ struct MlaSoftmax {
   // Scores become exponentials; keep: by what the sums before shrink.
   __device__ void step(float (&scores)[32], int first_key, float scale, float (&keep)[2]) {
     float now[2] = {highest[0], highest[1]};
+    // Most tiles are seen by all.
+    if (__any_sync(kAllLanes, first_key + kMlaTileKeys > min(limit[0], limit[1])) != 0) {
+#pragma unroll
+      for (int i = 0; i < 32; ++i) {
+        if (first_key + i / 4 * 8 + i % 2 >= limit[i / 2 % 2]) scores[i] = -INFINITY;
+      }
+    }
+    float high[4] = {now[0], now[0], now[1], now[1]};
 #pragma unroll
     for (int i = 0; i < 32; ++i) {
-      if (first_key + i / 4 * 8 + i % 2 >= limit[i / 2 % 2]) scores[i] = -INFINITY;
-      now[i / 2 % 2] = fmaxf(now[i / 2 % 2], scores[i]);
+      float& one = high[i / 2 % 2 * 2 + i / 4 % 2];
+      one = fmaxf(one, scores[i]);
     }
+    now[0] = fmaxf(high[0], high[1]);
+    now[1] = fmaxf(high[2], high[3]);
     float offset[2];
 #pragma unroll
     for (int row = 0; row < 2; ++row) {
@@ -195,11 +205,14 @@ struct MlaSoftmax {
       highest[row] = now[row];
       sum[row] *= keep[row];
     }
+    float added[2] = {0.0F, 0.0F};
 #pragma unroll
     for (int i = 0; i < 32; ++i) {
       scores[i] = exp2_fast(fmaf(scores[i], scale, -offset[i / 2 % 2]));
-      sum[i / 2 % 2] += scores[i];
+      (i / 4 % 2 == 0 ? sum : added)[i / 2 % 2] += scores[i];
     }
+    sum[0] += added[0];
+    sum[1] += added[1];
   }
   // The sums over all keys, after the last step.
   __device__ void add_up() {
