@@ -98,6 +98,7 @@ void AbsorbedAttention::reserve(const ReserveParams& p) {
 bool AbsorbedAttention::make_plan(const BatchView& batch, const MlaGeometry& g,
                                   std::int32_t page_tokens, DType cache) {
   plan_.batch = batch;
+  known_ = false;
   if (!shares_prefixes(cache)) plan_.batch.prefixes = nullptr;
   const bool prefixes = plan_.batch.prefixes != nullptr;
   plan_.page_tokens = page_tokens;
@@ -141,6 +142,8 @@ void AbsorbedAttention::run(const AbsorbedAttentionParams& p) {
   params.pages = plan_.pages;
   params.segments = plan_.segments;
   params.partials = partials_;
+  params.known = known_;
+  known_ = true;
   const auto launch =
       p.cache.dtype == DType::kF8E4M3 ? launch_mla_attention_fp8 : launch_mla_attention;
   context_.check(launch(context_.stream(), params), "absorbed_attention");

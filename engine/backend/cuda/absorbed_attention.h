@@ -59,6 +59,7 @@ class AbsorbedAttention {
   bool hopper_ = false;
   std::int32_t processors_ = 0;
   Planned planned_;
+  bool known_ = false;  // to a run since the plan was made
   Scratch works_;
   Scratch prefix_;
   Scratch shares_;

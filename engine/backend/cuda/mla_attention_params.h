@@ -61,6 +61,9 @@ struct MlaAttentionParams {
   const std::int32_t* pages = nullptr;
   const MlaSegment* segments = nullptr;
   MlaPartials partials;
+  // A launch before has read the plan: it, and the keys of tokens before this step, were complete
+  // before the launch before began.
+  bool known = false;
 };
 
 }  // namespace latentd::cuda

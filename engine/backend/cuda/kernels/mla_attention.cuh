@@ -75,6 +75,11 @@ __device__ void mla_copy(const MlaTile& tile, const MlaAttentionParams& p,
       pages.first = keys_of.first_key(piece.first_tile) / page_tokens;
       pages.page = known;
     }
+    // The first keys come while the launch before ends, unless they are of this step.
+    if (pieces.number == 0 && keys_of.first_key(piece.first_tile) + kMlaTileKeys >
+                                  min(piece.view.start, keys_of.now.context - 1)) {
+      wait_for_last_launch();
+    }
     for (int t = piece.first_tile; t < piece.last_tile; ++t, ++tiles_done) {
       if (keys_of.begin(t)) pages = MlaPages(batch, page_tokens, keys_of.now);
       const std::uint32_t parity = static_cast<std::uint32_t>(tiles_done / 2 + 1) & 1U;
@@ -106,6 +111,7 @@ __device__ void mla_copy(const MlaTile& tile, const MlaAttentionParams& p,
       }
       if (t == piece.first_tile) {
         const int groups = max(mla_divide_up(rows.count, 8), 0);
+        wait_for_last_launch();
         if (lane == 0) {
           barrier_wait(tile.queries_empty(), queries_parity);
           barrier_arrive_expecting(tile.queries_full(),
@@ -492,7 +498,8 @@ __global__ void __launch_bounds__(MlaTile::kThreads, 1)
   __syncthreads();
   if constexpr (kGroup > 1) cluster_barrier();
   let_next_launch_begin();
-  wait_for_last_launch();
+  // What the launch before writes are queries and the keys of this step.
+  if (!p.known) wait_for_last_launch();
   const int share = static_cast<int>(blockIdx.x) / kGroup;
   const int rank = static_cast<int>(blockIdx.x) % kGroup;
   // Two warpgroups of values first: barriers and merging count from thread 0.
@@ -500,6 +507,7 @@ __global__ void __launch_bounds__(MlaTile::kThreads, 1)
   if (role < 2) {
     take_registers<MlaTile::kValueRegisters>();
     MlaPieces pieces(p, share);
+    wait_for_last_launch();  // it may still read what is written here
     mla_values<kGroup>(tile, p, pieces, role, rank);
     mla_merge<MlaHalfParts>(tile, p, pieces, share, rank);
   } else if (role == 2) {
