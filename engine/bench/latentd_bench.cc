@@ -47,6 +47,8 @@ struct Options {
   int depth = 0;
   std::vector<int> batch = {1, 4, 16};
   std::vector<int> context = {128, 1024};
+  int shared = 0;
+  bool shared_prefixes = false;
   std::vector<int> prefill = {128, 512};
   int prefill_rows = 1;
   int chunk = 0;
@@ -181,6 +183,7 @@ class Bench {
   Status measure_decode(int batch, int context) {
     for (int slot = 0; slot < batch; ++slot) {
       int& cached = cached_[static_cast<std::size_t>(slot)];
+      if (slot > 0 && cached_[0] >= options_.shared) cached = std::max(cached, options_.shared);
       if (cached >= context) continue;
       LATENTD_ASSIGN_OR_RETURN([[maybe_unused]] const double elapsed,
                                driver_.prefill(slot, 1, cached, context - cached));
@@ -266,6 +269,13 @@ Status run(Options options) {
     driver_options.expansion = bench->backend().expansion(mla_geometry(config), layout.dtype());
   }
   driver_options.depth = options.depth;
+  if (options.shared % layout.page_tokens() != 0) {
+    return invalid_argument("shared", fmt::format("{} tokens are not whole pages of {}",
+                                                  options.shared, layout.page_tokens()));
+  }
+  driver_options.shared =
+      std::min(options.shared, longest / layout.page_tokens() * layout.page_tokens());
+  driver_options.shares_prefixes = options.shared_prefixes;
   if (options.graphs) {
     driver_options.graph_buckets =
         graph_buckets(std::min(driver_options.max_rows, ModelRunner::kLogitsSlice));
@@ -306,6 +316,11 @@ int parse_and_run(int argc, char** argv) {
   app.add_option("--context", options.context, "cached tokens of each row")
       ->delimiter(',')
       ->check(positive);
+  app.add_option("--shared", options.shared,
+                 "first tokens that all rows have in common, in the same pages")
+      ->check(CLI::NonNegativeNumber);
+  app.add_flag("--shared-prefixes", options.shared_prefixes,
+               "CUDA: decode steps read those once for all rows");
   app.add_option("--prefill", options.prefill, "lengths of prompts")
       ->delimiter(',')
       ->check(positive);

@@ -31,7 +31,9 @@ Result<std::unique_ptr<StepDriver>> StepDriver::create(Backend& backend, const M
   runner.max_num_batched_tokens = std::max(options.chunk, options.max_rows);
   runner.max_model_len = options.max_length;
   const int pages_per_slot = layout.pages_for_tokens(options.max_length);
-  runner.num_pages = options.max_rows * pages_per_slot;
+  const int shared_pages = options.shared / layout.page_tokens();
+  runner.num_pages = shared_pages + options.max_rows * (pages_per_slot - shared_pages);
+  runner.shares_prefixes = options.shares_prefixes;
   runner.expansion = options.expansion;
   runner.graph_buckets = options.graph_buckets;
   std::unique_ptr<StepDriver> driver(new StepDriver(config, options));
@@ -45,7 +47,9 @@ Result<std::unique_ptr<StepDriver>> StepDriver::create(Backend& backend, const M
   const auto introduce = [&](int /*step*/, BatchPlan& plan) {
     for (int slot = 0; slot < options.max_rows; ++slot) {
       const auto first_page = static_cast<std::int32_t>(plan.pages.size());
-      for (int i = 0; i < pages_per_slot; ++i) plan.pages.emplace_back(first_page + i);
+      for (int i = 0; i < pages_per_slot; ++i) {
+        plan.pages.emplace_back(i < shared_pages ? i : slot * (pages_per_slot - shared_pages) + i);
+      }
       plan.starts.push_back(
           {SlotId(slot), driver->requests_[static_cast<std::size_t>(slot)].get()});
       plan.page_changes.push_back({SlotId(slot), 0, pages_per_slot, first_page});
@@ -108,13 +112,17 @@ Result<double> StepDriver::prefill(int first_slot, int rows, int start, int coun
 }
 
 Result<std::vector<double>> StepDriver::decode(int rows, int position, int steps) {
+  const bool shares =
+      options_.shares_prefixes && options_.shared > 0 && options_.shared <= position && rows > 1;
   return run_steps(steps, [&](int i, BatchPlan& plan) {
     for (int slot = 0; slot < rows; ++slot) {
       PlanRow row = make_row(plan, slot, position + i, i == 0 ? 1 : 0, /*last=*/true);
       row.count = 1;
       row.pending_token = i > 0;
+      if (shares) row.prefix = 0;
       plan.rows.push_back(row);
     }
+    if (shares) plan.prefixes.push_back({0, rows, 0, options_.shared, -1});
   });
 }
 

@@ -1,8 +1,8 @@
 // StepDriver: runs steps of a chosen shape through the real ModelRunner and times them, without
 // scheduler, engine thread or server.
 //
-// Every slot has its own pages. Tokens are random and every row draws with the sampler's defaults,
-// so a step costs what it costs in service.
+// Every slot has its own pages, but for those of tokens that all have in common. Tokens are random
+// and every row draws with the sampler's defaults, so a step costs what it costs in service.
 //
 // Contract: single-threaded; `weights` are device views. REQUIRES that the backend and what the
 // views point to outlive it.
@@ -33,6 +33,8 @@ struct StepDriverOptions {
   ExpansionPolicy expansion;       // RunnerOptions
   int depth = 1;                   // decode steps in flight, 1 or 2
   std::vector<int> graph_buckets;  // RunnerOptions
+  int shared = 0;                  // tokens that all slots have in common, whole pages
+  bool shares_prefixes = false;    // whether decode steps tell the device of them
 };
 
 class StepDriver {
