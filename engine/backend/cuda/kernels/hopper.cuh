@@ -118,6 +118,15 @@ __device__ inline std::uint64_t descriptor(std::uint32_t address, std::uint32_t 
          (static_cast<std::uint64_t>(stride >> 4) << 32);
 }
 
+// Halves of a descriptor: products of one operand differ in the lower one, where an address 16
+// bytes further is 1 more. Computing descriptors anew takes longer than a small product.
+__device__ inline std::uint32_t descriptor_low(std::uint32_t address, std::uint32_t lead) {
+  return (address & 0x3ffffU) >> 4 | lead >> 4 << 16;
+}
+__device__ constexpr std::uint64_t descriptor_high(std::uint32_t stride) {
+  return std::uint64_t{1} << 62 | static_cast<std::uint64_t>(stride >> 4) << 32;
+}
+
 __device__ inline void wgmma_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 __device__ inline void wgmma_commit() {
   asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
@@ -154,8 +163,9 @@ __device__ inline void wgmma_results(float (&d)[kCount]) {
 
 // d (+)= a b over k = 16: a [64, 16] and b [64, 16], k contiguous in both. Thread t of the
 // warpgroup holds rows 16 (t / 32) + t % 32 / 4 (+ 8) and columns 8 j + 2 (t % 4) (+ 1):
-// d[4 j], d[4 j + 1] of the first row, d[4 j + 2], d[4 j + 3] of the second.
-__device__ inline void wgmma_n64(float (&d)[32], std::uint64_t a, std::uint64_t b,
+// d[4 j], d[4 j + 1] of the first row, d[4 j + 2], d[4 j + 3] of the second; from column 32 on in e
+// instead of d.
+__device__ inline void wgmma_n64(float (&d)[16], float (&e)[16], std::uint64_t a, std::uint64_t b,
                                  bool accumulate) {
   asm volatile(
       "{\n"
@@ -168,9 +178,9 @@ __device__ inline void wgmma_n64(float (&d)[32], std::uint64_t a, std::uint64_t 
       "}\n"
       : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]),
         "+f"(d[7]), "+f"(d[8]), "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]),
-        "+f"(d[14]), "+f"(d[15]), "+f"(d[16]), "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]),
-        "+f"(d[21]), "+f"(d[22]), "+f"(d[23]), "+f"(d[24]), "+f"(d[25]), "+f"(d[26]), "+f"(d[27]),
-        "+f"(d[28]), "+f"(d[29]), "+f"(d[30]), "+f"(d[31])
+        "+f"(d[14]), "+f"(d[15]), "+f"(e[0]), "+f"(e[1]), "+f"(e[2]), "+f"(e[3]), "+f"(e[4]),
+        "+f"(e[5]), "+f"(e[6]), "+f"(e[7]), "+f"(e[8]), "+f"(e[9]), "+f"(e[10]), "+f"(e[11]),
+        "+f"(e[12]), "+f"(e[13]), "+f"(e[14]), "+f"(e[15])
       : "l"(a), "l"(b), "r"(static_cast<int>(accumulate)));
 }
 

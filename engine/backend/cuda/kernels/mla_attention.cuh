@@ -9,7 +9,7 @@
 // the 512 columns, which it holds in registers from the first to the last tile of a piece. The
 // scorer is a tile ahead, so its exponentials hide behind the products.
 //
-// A piece that is all of its unit is divided by its sum and written as bf16. Others leave fp32
+// A piece that is all of its unit is divided by its sum and written as bf16. Others leave partial
 // sums, and after its last piece a CTA merges its part of the rows of every unit that it shared, in
 // the order of the keys: all CTAs are resident, and none waits before its own pieces are done.
 #pragma once
@@ -27,30 +27,40 @@
 
 namespace latentd::cuda {
 
-// The page-table entries around the key that is copied next, one a lane.
+// The page-table entries around the keys that are copied next, one a lane, and those behind them.
 struct MlaPages {
   __device__ MlaPages(const BatchView& batch, int tokens_of_page, const MlaSegment& keys)
       : table(batch.page_table + static_cast<std::size_t>(keys.slot) * batch.max_pages),
         page_tokens(tokens_of_page),
         context(keys.context) {}
 
+  // Entries of keys that nobody may see are not read.
+  __device__ int load(int entry) const { return entry * page_tokens < context ? table[entry] : 0; }
+  // Holds entries from `entry` on; `own` is that of the lane.
+  __device__ void hold(int entry, int own, int lane) {
+    first = entry;
+    page = own;
+    next = load(entry + kWarp + lane);
+  }
+  // All lanes call, with entries that ascend by less than 32 from lane to lane and call to call.
+  __device__ int of(int entry, int lane) {
+    if (__shfl_sync(kAllLanes, entry, kWarp - 1) >= first + kWarp) {
+      const int lowest = __shfl_sync(kAllLanes, entry, 0);
+      if (lowest >= first + kWarp) {
+        hold(first + kWarp, next, lane);
+      } else {
+        hold(lowest, load(lowest + lane), lane);
+      }
+    }
+    return __shfl_sync(kAllLanes, page, entry - first);
+  }
+
   const std::int32_t* table;
   int page_tokens;
   int context;
-  int first = -kWarp;  // lane l holds entry first + l
+  int first = 0;  // lane l holds entries first + l and first + 32 + l
   int page = 0;
-
-  // Entries of keys that nobody may see are not read. All lanes call, with keys that ascend by less
-  // than 32 pages from lane to lane.
-  __device__ int of(int key, int lane) {
-    const int lowest = __shfl_sync(kAllLanes, key, 0) / page_tokens;
-    const int highest = __shfl_sync(kAllLanes, key, MlaTile::kStageKeys / 8 - 1) / page_tokens;
-    if (highest >= first + kWarp) {
-      first = lowest;
-      page = (first + lane) * page_tokens < context ? table[first + lane] : 0;
-    }
-    return __shfl_sync(kAllLanes, page, key / page_tokens - first);
-  }
+  int next = 0;
 };
 
 // One warp: keys and queries of all pieces into shared memory, in the order of their use. The CTAs
@@ -62,50 +72,54 @@ __device__ void mla_copy(const MlaTile& tile, const MlaAttentionParams& p,
   using namespace hopper;
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const BatchView& batch = p.attention.batch;
-  int tiles_done = 0;
-  std::uint32_t queries_parity = 1;
+  constexpr int kStageBoxes = MlaTile::kStageKeys / 8;
   const int page_tokens = p.attention.cache.page_tokens;
   const int known = p.pages[share * kMlaKnownPages + lane];
+  int halves = 0;
   for (MlaPieces pieces(p, share); pieces.more(); pieces.next()) {
     const MlaPiece& piece = pieces.piece;
     const MlaRows rows(piece, p.division, rank);
     MlaKeys keys_of(p, piece);
     MlaPages pages(batch, page_tokens, keys_of.now);
-    if (pieces.number == 0) {
-      pages.first = keys_of.first_key(piece.first_tile) / page_tokens;
-      pages.page = known;
-    }
+    const int first_entry = keys_of.first_key(piece.first_tile) / page_tokens;
+    pages.hold(first_entry, pieces.number == 0 ? known : pages.load(first_entry + lane), lane);
     // The first keys come while the launch before ends, unless they are of this step.
     if (pieces.number == 0 && keys_of.first_key(piece.first_tile) + kMlaTileKeys >
                                   min(piece.view.start, keys_of.now.context - 1)) {
       wait_for_last_launch();
     }
-    for (int t = piece.first_tile; t < piece.last_tile; ++t, ++tiles_done) {
-      if (keys_of.begin(t)) pages = MlaPages(batch, page_tokens, keys_of.now);
-      const std::uint32_t parity = static_cast<std::uint32_t>(tiles_done / 2 + 1) & 1U;
-      for (int half = 0; half < 2; ++half) {
-        const int stage = tiles_done % 2 * 2 + half;
-        const int first_key = keys_of.first_key(t) + half * MlaTile::kStageKeys;
-        const int keys = max(min(MlaTile::kStageKeys, pages.context - first_key), 0);
-        const int boxes = mla_divide_up(keys, 8);
-        const int key = first_key + min(lane, MlaTile::kStageKeys / 8 - 1) * 8;
-        const int page = keys > 0 ? pages.of(key, lane) : 0;
+    for (int t = piece.first_tile; t < piece.last_tile; ++t) {
+      if (keys_of.begin(t)) {
+        pages = MlaPages(batch, page_tokens, keys_of.now);
+        const int entry = keys_of.first_key(t) / page_tokens;
+        pages.hold(entry, pages.load(entry + lane), lane);
+      }
+      // Lane l copies the 8 keys from l * 8 on.
+      const int first_key = keys_of.first_key(t);
+      const int key = first_key + min(lane, 2 * kStageBoxes - 1) * 8;
+      const int entry = key / page_tokens;
+      const int page = pages.of(entry, lane);
+      const int boxes = min(mla_divide_up(pages.context - first_key, 8), 2 * kStageBoxes);
+      for (int half = 0; half < 2; ++half, ++halves) {
+        const MlaStage stage(halves);
+        const int box = lane - half * kStageBoxes;
         if (lane == 0) {
-          barrier_wait(tile.empty(stage), parity);
-          barrier_arrive_expecting(tile.full(stage),
-                                   static_cast<std::uint32_t>(boxes * MlaTile::kGroupBytes));
+          barrier_wait(tile.empty(stage.index), stage.parity ^ 1U);
+          barrier_arrive_expecting(
+              tile.full(stage.index),
+              static_cast<std::uint32_t>(max(min(boxes - half * kStageBoxes, kStageBoxes), 0) *
+                                         MlaTile::kGroupBytes));
         }
         __syncwarp();
         const std::uint32_t to =
-            tile.stage(stage) + static_cast<std::uint32_t>(lane * MlaTile::kGroupBytes);
-        if constexpr (kGroup == 1) {
-          if (lane < boxes) {
-            copy_tensor_4d(to, key_map, tile.full(stage), 0, key % page_tokens, 0, page);
-          }
-        } else {
-          if (lane < boxes && lane % kGroup == rank) {
-            multicast_tensor_4d(to, key_map, tile.full(stage), (1U << kGroup) - 1, 0,
-                                key % page_tokens, 0, page);
+            tile.stage(stage.index) + static_cast<std::uint32_t>(box * MlaTile::kGroupBytes);
+        if (box >= 0 && box < kStageBoxes && lane < boxes) {
+          if constexpr (kGroup == 1) {
+            copy_tensor_4d(to, key_map, tile.full(stage.index), 0, key - entry * page_tokens, 0,
+                           page);
+          } else if (lane % kGroup == rank) {
+            multicast_tensor_4d(to, key_map, tile.full(stage.index), (1U << kGroup) - 1, 0,
+                                key - entry * page_tokens, 0, page);
           }
         }
       }
@@ -113,7 +127,7 @@ __device__ void mla_copy(const MlaTile& tile, const MlaAttentionParams& p,
         const int groups = max(mla_divide_up(rows.count, 8), 0);
         wait_for_last_launch();
         if (lane == 0) {
-          barrier_wait(tile.queries_empty(), queries_parity);
+          barrier_wait(tile.queries_empty(), static_cast<std::uint32_t>(pieces.number + 1) & 1U);
           barrier_arrive_expecting(tile.queries_full(),
                                    static_cast<std::uint32_t>(groups * MlaTile::kGroupBytes));
         }
@@ -122,7 +136,6 @@ __device__ void mla_copy(const MlaTile& tile, const MlaAttentionParams& p,
           copy_tensor_3d(tile.queries() + static_cast<std::uint32_t>(lane * MlaTile::kGroupBytes),
                          query_map, tile.queries_full(), 0, rows.row + lane * 8, 0);
         }
-        queries_parity ^= 1U;
       }
     }
   }
@@ -140,19 +153,34 @@ struct MlaThread {
   int column;
 };
 
-// scores [64, 64] = Q K^T over the keys of two stages, which lie behind one another.
-__device__ inline void mla_score_keys(const MlaTile& tile, int first_stage, float (&scores)[32]) {
+// Of a value that all lanes share: in a uniform register. Descriptors are computed from it where
+// they are used; without this all of them are computed in advance, for which there are not enough
+// registers.
+__device__ inline std::uint32_t mla_uniform(std::uint32_t value) {
+  asm volatile("" : "+r"(value));
+  return __shfl_sync(kAllLanes, value, 0);
+}
+
+// scores [64, 64] = Q K^T over the keys of two stages, which lie behind one another: a half for
+// each.
+__device__ inline void mla_score_keys(const MlaTile& tile, const MlaStage& first,
+                                      const MlaStage& second, float (&scores)[2][16]) {
   using namespace hopper;
+  constexpr std::uint64_t kHigh = descriptor_high(MlaTile::kGroupBytes);
+  const std::uint32_t queries = descriptor_low(tile.queries(), 16);
+  const std::uint32_t keys = mla_uniform(descriptor_low(tile.stage(first.index), 16));
+  barrier_wait(tile.full(first.index), first.parity);
+  barrier_wait(tile.full(second.index), second.parity);
   wgmma_fence();
 #pragma unroll
   for (int k = 0; k < kMlaWidth / 16; ++k) {
-    const auto offset = static_cast<std::uint32_t>(k / 4 * MlaTile::kAtomBytes + k % 4 * 32);
-    wgmma_n64(scores, descriptor(tile.queries() + offset, 16, MlaTile::kGroupBytes),
-              descriptor(tile.stage(first_stage) + offset, 16, MlaTile::kGroupBytes), k > 0);
+    const auto offset = static_cast<std::uint32_t>(k / 4 * MlaTile::kAtomBytes + k % 4 * 32) >> 4;
+    wgmma_n64(scores[0], scores[1], kHigh | (queries + offset), kHigh | (keys + offset), k > 0);
   }
   wgmma_commit();
   wgmma_wait<0>();
-  wgmma_results(scores);
+  wgmma_results(scores[0]);
+  wgmma_results(scores[1]);
 }
 
 // Keys from `keys` on in the key tile become zeros: what lies there may be NaN, which a weight of
@@ -168,57 +196,65 @@ __device__ inline void mla_clear_keys(const MlaTile& tile, int first_stage, int 
                               chunk / 8 * MlaTile::kAtomBytes + key % 8 * 128 + chunk % 8 * 16) =
         uint4{0, 0, 0, 0};
   }
+  hopper::fence_async_shared();
+  __syncwarp();
 }
 
-// A thread's two rows under the online softmax.
+// A thread's two rows under the online softmax. Scores are those of a key tile, a half for each
+// stage.
 struct MlaSoftmax {
   float highest[2] = {-INFINITY, -INFINITY};  // of the scores so far, unscaled
   float sum[2] = {0.0F, 0.0F};                // of the exponentials of the thread's own keys
+  float offset[2];                            // what to take off scaled scores
   int limit[2];                               // keys that the row sees
+  int seen;                                   // keys that all rows of the warp see
 
   // The thread's rows are query vectors `vector` and vector + 8 of a unit.
   __device__ void look(const MlaKeys& keys, const MlaPiece& piece, const MlaDivision& d,
                        int vector) {
     limit[0] = keys.limit(piece, d, vector);
     limit[1] = keys.limit(piece, d, vector + 8);
+    seen = __reduce_min_sync(kAllLanes, min(limit[0], limit[1]));
   }
-  // Scores become exponentials; keep: by what the sums before shrink.
-  __device__ void step(float (&scores)[32], int first_key, float scale, float (&keep)[2]) {
-    float now[2] = {highest[0], highest[1]};
-    // Most tiles are seen by all.
-    if (__any_sync(kAllLanes, first_key + kMlaTileKeys > min(limit[0], limit[1])) != 0) {
+  // Hides keys that a row does not see; most tiles are seen by all. The thread's are first_key +
+  // column and others behind.
+  __device__ void mask(float (&scores)[2][16], int first_key, int column) const {
+    if (first_key + kMlaTileKeys <= seen) return;
 #pragma unroll
-      for (int i = 0; i < 32; ++i) {
-        if (first_key + i / 4 * 8 + i % 2 >= limit[i / 2 % 2]) scores[i] = -INFINITY;
+    for (int i = 0; i < 32; ++i) {
+      if (first_key + column + i / 4 * 8 + i % 2 >= limit[i / 2 % 2]) {
+        scores[i / 16][i % 16] = -INFINITY;
       }
     }
-    float high[4] = {now[0], now[0], now[1], now[1]};
-#pragma unroll
-    for (int i = 0; i < 32; ++i) {
-      float& one = high[i / 2 % 2 * 2 + i / 4 % 2];
-      one = fmaxf(one, scores[i]);
-    }
-    now[0] = fmaxf(high[0], high[1]);
-    now[1] = fmaxf(high[2], high[3]);
-    float offset[2];
+  }
+  // Of all scores so far; keep: by what the sums before shrink.
+  __device__ void find_highest(const float (&scores)[2][16], float scale, float (&keep)[2]) {
 #pragma unroll
     for (int row = 0; row < 2; ++row) {
-      now[row] = fmaxf(now[row], __shfl_xor_sync(kAllLanes, now[row], 1));
-      now[row] = fmaxf(now[row], __shfl_xor_sync(kAllLanes, now[row], 2));
+      float most[4];
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const float* own = &scores[i / 2][i % 2 * 8 + row * 2];
+        most[i] = fmaxf(fmaxf(own[0], own[1]), fmaxf(own[4], own[5]));
+      }
+      float now = fmaxf(fmaxf(most[0], most[1]), fmaxf(most[2], most[3]));
+      now = fmaxf(now, __shfl_xor_sync(kAllLanes, now, 1));
+      now = fmaxf(now, __shfl_xor_sync(kAllLanes, now, 2));
+      now = fmaxf(now, highest[row]);
       // A row that has seen nothing yet: every weight is 2^(-inf - 0).
-      offset[row] = now[row] == -INFINITY ? 0.0F : now[row] * scale;
+      offset[row] = now == -INFINITY ? 0.0F : now * scale;
       keep[row] = exp2_fast(highest[row] * scale - offset[row]);
-      highest[row] = now[row];
+      highest[row] = now;
       sum[row] *= keep[row];
     }
-    float added[2] = {0.0F, 0.0F};
+  }
+  // Scores of half a tile become exponentials.
+  __device__ void step(float (&scores)[16], float scale) {
 #pragma unroll
-    for (int i = 0; i < 32; ++i) {
+    for (int i = 0; i < 16; ++i) {
       scores[i] = exp2_fast(fmaf(scores[i], scale, -offset[i / 2 % 2]));
-      (i / 4 % 2 == 0 ? sum : added)[i / 2 % 2] += scores[i];
+      sum[i / 2 % 2] += scores[i];
     }
-    sum[0] += added[0];
-    sum[1] += added[1];
   }
   // The sums over all keys, after the last step.
   __device__ void add_up() {
@@ -232,21 +268,21 @@ struct MlaSoftmax {
 
 // The weights of 32 keys into shared memory.
 __device__ inline void mla_store_weights(const MlaTile& tile, const MlaThread& thread, int half,
-                                         const float (&weights)[32]) {
+                                         const float (&weights)[16]) {
   char* memory = tile.memory + MlaTile::kWeights + thread.row * 128 + thread.column * 2;
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
-    const int j = half * 4 + i;
-    const int chunk = j ^ (thread.row % 8);  // rows 8 apart swizzle alike
+    const int chunk = (half * 4 + i) ^ (thread.row % 8);  // rows 8 apart swizzle alike
 #pragma unroll
     for (int row = 0; row < 2; ++row) {
       *reinterpret_cast<__nv_bfloat162*>(memory + row * 8 * 128 + chunk * 16) =
-          __floats2bfloat162_rn(weights[4 * j + 2 * row], weights[4 * j + 2 * row + 1]);
+          __floats2bfloat162_rn(weights[4 * i + 2 * row], weights[4 * i + 2 * row + 1]);
     }
   }
 }
 
-// One warpgroup: scores and weights of all pieces, a tile ahead of the values.
+// One warpgroup: scores and weights of all pieces, a tile ahead of the values. Its warps without
+// rows only multiply.
 __device__ inline void mla_score(const MlaTile& tile, const MlaAttentionParams& p, int share,
                                  int rank) {
   using namespace hopper;
@@ -256,42 +292,53 @@ __device__ inline void mla_score(const MlaTile& tile, const MlaAttentionParams& 
   for (MlaPieces pieces(p, share); pieces.more(); pieces.next()) {
     const MlaPiece& piece = pieces.piece;
     const MlaRows rows(piece, p.division, rank);
+    const bool has_rows = rows.any_of_warp(thread.row);
     MlaSoftmax softmax;
     MlaKeys keys_of(p, piece);
     softmax.look(keys_of, piece, p.division, rows.first + thread.row);
     barrier_wait(tile.queries_full(), static_cast<std::uint32_t>(pieces.number) & 1U);
     for (int t = piece.first_tile; t < piece.last_tile; ++t, ++tiles_done) {
-      const int stage = tiles_done % 2 * 2;
-      const std::uint32_t parity = static_cast<std::uint32_t>(tiles_done / 2) & 1U;
+      const MlaStage first(tiles_done * 2);
+      const MlaStage second(tiles_done * 2 + 1);
       const std::uint32_t free_parity = static_cast<std::uint32_t>(tiles_done + 1) & 1U;
       const bool last = t == piece.last_tile - 1;
       if (keys_of.begin(t)) softmax.look(keys_of, piece, p.division, rows.first + thread.row);
       const int first_key = keys_of.first_key(t);
-      float scores[32];
-      float keep[2];
-      barrier_wait(tile.full(stage), parity);
-      barrier_wait(tile.full(stage + 1), parity);
-      mla_score_keys(tile, stage, scores);
+      float scores[2][16];
+      mla_score_keys(tile, first, second, scores);
       if (last && thread.lane == 0) barrier_arrive(tile.queries_empty());
-      softmax.step(scores, first_key + thread.column, scale, keep);
       const int keys = keys_of.now.context - first_key;
-      if (keys < kMlaTileKeys) mla_clear_keys(tile, stage, max(keys, 0));
-      if (last) softmax.add_up();
+      if (keys < kMlaTileKeys) mla_clear_keys(tile, first.index, max(keys, 0));
+      if (has_rows) {
+        float keep[2];
+        softmax.mask(scores, first_key, thread.column);
+        softmax.find_highest(scores, scale, keep);
 #pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        barrier_wait(tile.weights_empty(half), free_parity);
-        if (half == 0 && thread.column == 0) {
-          tile.keep()[thread.row] = keep[0];
-          tile.keep()[thread.row + 8] = keep[1];
-          if (last) {
-            tile.runs(pieces.number)[thread.row] = {softmax.highest[0] * scale, softmax.sum[0]};
-            tile.runs(pieces.number)[thread.row + 8] = {softmax.highest[1] * scale, softmax.sum[1]};
+        for (int half = 0; half < 2; ++half) {
+          softmax.step(scores[half], scale);
+          if (half == 1 && last) softmax.add_up();
+          barrier_wait(tile.weights_empty(half), free_parity);
+          if (thread.column == 0) {
+#pragma unroll
+            for (int row = 0; row < 2; ++row) {
+              if (half == 0) {
+                tile.keep()[thread.row + row * 8] = keep[row];
+              } else if (last) {
+                tile.runs(pieces.number)[thread.row + row * 8] = {softmax.highest[row] * scale,
+                                                                  softmax.sum[row]};
+              }
+            }
           }
+          mla_store_weights(tile, thread, half, scores[half]);
+          fence_async_shared();
+          __syncwarp();
+          if (thread.lane == 0) barrier_arrive(tile.weights_full(half));
         }
-        mla_store_weights(tile, thread, half, scores);
-        fence_async_shared();
-        __syncwarp();
-        if (thread.lane == 0) barrier_arrive(tile.weights_full(half));
+      } else if (thread.lane == 0) {
+        for (int half = 0; half < 2; ++half) {
+          barrier_wait(tile.weights_empty(half), free_parity);
+          barrier_arrive(tile.weights_full(half));
+        }
       }
     }
   }
@@ -324,20 +371,23 @@ struct MlaSums {
 __device__ inline void mla_add_values(const MlaTile& tile, int stage, int half, int group,
                                       MlaSums& sums) {
   using namespace hopper;
+  constexpr std::uint64_t kHighWeights = descriptor_high(MlaTile::kAtomBytes);
+  constexpr std::uint64_t kHighValues = descriptor_high(MlaTile::kGroupBytes);
+  const std::uint32_t values = mla_uniform(descriptor_low(
+      tile.stage(stage) + static_cast<std::uint32_t>(group * 4 * MlaTile::kAtomBytes),
+      MlaTile::kAtomBytes));
+  const std::uint32_t weights =
+      descriptor_low(tile.weights() + static_cast<std::uint32_t>(half * 64), 16);
   wgmma_fence();
 #pragma unroll
   for (int k = 0; k < MlaTile::kStageKeys / 16; ++k) {
-    const std::uint32_t values =
-        tile.stage(stage + half) +
-        static_cast<std::uint32_t>(k * 2 * MlaTile::kGroupBytes + group * 4 * MlaTile::kAtomBytes);
-    const std::uint64_t weights = descriptor(
-        tile.weights() + static_cast<std::uint32_t>(half * 64 + k * 32), 16, MlaTile::kAtomBytes);
 #pragma unroll
     for (int part = 0; part < 2; ++part) {
-      wgmma_n128(sums.part[part], weights,
-                 descriptor(values + static_cast<std::uint32_t>(part * 2 * MlaTile::kAtomBytes),
-                            MlaTile::kAtomBytes, MlaTile::kGroupBytes),
-                 true);
+      const auto offset = static_cast<std::uint32_t>(k * 2 * MlaTile::kGroupBytes +
+                                                     part * 2 * MlaTile::kAtomBytes) >>
+                          4;
+      wgmma_n128(sums.part[part], kHighWeights | (weights + static_cast<std::uint32_t>(k * 2)),
+                 kHighValues | (values + offset), true);
     }
   }
   wgmma_commit();
@@ -404,7 +454,7 @@ __device__ inline void mla_store(const MlaTile& tile, const MlaThread& thread, i
   const auto partial =
       static_cast<std::size_t>(mla_partial_row(piece, p.division, piece.index, rank));
   // Warps without rows have nothing to write.
-  if (thread.row / 16 * 16 >= rows.count) return;
+  if (!rows.any_of_warp(thread.row)) return;
 #pragma unroll
   for (int row = 0; row < 2; ++row) {
     const int r = thread.row + row * 8;
@@ -438,28 +488,30 @@ __device__ void mla_values(const MlaTile& tile, const MlaAttentionParams& p, Mla
 #pragma unroll
     for (int i = 0; i < 128; ++i) sums.at(i) = 0.0F;
     for (int t = piece.first_tile; t < piece.last_tile; ++t, ++tiles_done) {
-      const int stage = tiles_done % 2 * 2;
-      const std::uint32_t parity = static_cast<std::uint32_t>(tiles_done / 2) & 1U;
+      const MlaStage first(tiles_done * 2);
+      const MlaStage second(tiles_done * 2 + 1);
       const std::uint32_t weights_parity = static_cast<std::uint32_t>(tiles_done) & 1U;
-      barrier_wait(tile.full(stage), parity);
-      barrier_wait(tile.full(stage + 1), parity);
+      barrier_wait(tile.full(first.index), first.parity);
+      barrier_wait(tile.full(second.index), second.parity);
       barrier_wait(tile.weights_full(0), weights_parity);
-      const float keep[2] = {tile.keep()[thread.row], tile.keep()[thread.row + 8]};
-      if (__any_sync(kAllLanes, keep[0] != 1.0F || keep[1] != 1.0F)) {
+      if (rows.any_of_warp(thread.row)) {
+        const float keep[2] = {tile.keep()[thread.row], tile.keep()[thread.row + 8]};
+        if (__any_sync(kAllLanes, keep[0] != 1.0F || keep[1] != 1.0F)) {
 #pragma unroll
-        for (int i = 0; i < 128; ++i) sums.at(i) *= keep[i / 2 % 2];
+          for (int i = 0; i < 128; ++i) sums.at(i) *= keep[i / 2 % 2];
+        }
       }
       sums.settle();
-      mla_add_values(tile, stage, 0, group, sums);
+      mla_add_values(tile, first.index, 0, group, sums);
       barrier_wait(tile.weights_full(1), weights_parity);
-      mla_add_values(tile, stage, 1, group, sums);
+      mla_add_values(tile, second.index, 1, group, sums);
       wgmma_wait<1>();
       if (thread.lane == 0) barrier_arrive(tile.weights_empty(0));
-      mla_release<kGroup>(tile, stage, thread.lane);
+      mla_release<kGroup>(tile, first.index, thread.lane);
       wgmma_wait<0>();
       sums.settle();
       if (thread.lane == 0) barrier_arrive(tile.weights_empty(1));
-      mla_release<kGroup>(tile, stage + 1, thread.lane);
+      mla_release<kGroup>(tile, second.index, thread.lane);
     }
     mla_store(tile, thread, group, p, pieces, rows, rank, sums);
     if (piece.count > 1 && rows.count > 0) {
@@ -475,12 +527,10 @@ __global__ void __launch_bounds__(MlaTile::kThreads, 1)
                          const __grid_constant__ CUtensorMap key_map, const MlaAttentionParams p) {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
   using namespace hopper;
-  extern __shared__ char memory[];
-  MlaTile tile;
-  const std::uint32_t unaligned = shared_address(memory);
-  tile.address = (unaligned + MlaTile::kAtomBytes - 1) / MlaTile::kAtomBytes * MlaTile::kAtomBytes;
-  tile.memory = memory + (tile.address - unaligned);
+  extern __shared__ __align__(1024) char memory[];
+  const MlaTile tile{memory, shared_address(memory)};
   if (threadIdx.x == 0) {
+    if (tile.address % MlaTile::kAtomBytes != 0) __trap();
     for (int s = 0; s < MlaTile::kStages; ++s) {
       barrier_init(tile.full(s), 1);
       barrier_init(tile.empty(s), MlaTile::kValueWarps * kGroup);

@@ -38,7 +38,7 @@ struct MlaTile {
   static constexpr int kRuns = kKeep + kMlaTileRows * 4;                    // [2][64] float2
   static constexpr int kBarriers = kRuns + 2 * kMlaTileRows * 8;
   static constexpr int kBytes = kBarriers + (2 * kStages + 6) * 8;
-  static constexpr int kSharedBytes = kBytes + 1024;  // to align it
+  static constexpr int kSharedBytes = kBytes;
 
   char* memory;
   std::uint32_t address;
@@ -66,6 +66,16 @@ struct MlaTile {
   __device__ std::uint32_t weights_empty(int half) const { return barrier(2 * kStages + 4 + half); }
 };
 
+// Where half a key tile lies, of which `halves` come before it, and which turn of its barriers that
+// is.
+struct MlaStage {
+  __device__ explicit MlaStage(int halves)
+      : index(halves % MlaTile::kStages),
+        parity(static_cast<std::uint32_t>(halves / MlaTile::kStages) & 1U) {}
+  int index;
+  std::uint32_t parity;
+};
+
 // The CTA's row tile of a piece.
 struct MlaRows {
   __device__ MlaRows(const MlaPiece& piece, const MlaDivision& d, int rank) {
@@ -74,6 +84,9 @@ struct MlaRows {
     count = min(kMlaTileRows, piece.view.count * d.heads - first);
     row = piece.view.first_token * d.heads + first;
   }
+  // Whether the 16 rows of a warp, one of which is `row_of_tile`, hold query vectors.
+  __device__ bool any_of_warp(int row_of_tile) const { return row_of_tile / 16 * 16 < count; }
+
   int first;  // of the row's query vectors
   int count;  // not positive: the unit has no such tile
   int row;    // of all query vectors
