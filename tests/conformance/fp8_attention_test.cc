@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <limits>
 #include <random>
 #include <utility>
 #include <vector>
@@ -213,6 +214,31 @@ TEST_P(Fp8Attention, SeesNoLatentsWhereThereAreNone) {
                               device.activations(random_values(random_, 16 * kWidth)), out});
   const auto actual = device.read_activations(out, 16 * kLatents);
   EXPECT_TRUE(std::all_of(actual.begin(), actual.end(), [](float x) { return x == 0.0F; }));
+}
+
+TEST_P(Fp8Attention, KeepsAScaleOfNaNInItsSequence) {
+  Device device(*GetParam());
+  for (const int heads : {3, 20, 64}) {
+    if (!large() && heads > 3) continue;
+    const MlaGeometry g = geometry(heads);
+    const std::vector<StepRow> rows = {{0, 150, 1}, {1, 150, 1}, {2, 60, 1}};
+    Filled filled(device, random_, g, rows, 16, uneven);
+    filled.cache.set_scale(1, 70, 2, std::numeric_limits<float>::quiet_NaN());
+    filled.cache.flush();
+    const BatchView batch = make_batch(device, filled.cache, rows);
+    const auto values = size(heads) * kLatents;
+    const auto q = random_values(random_, rows.size() * size(heads) * kWidth);
+    void* out = device.empty_activations(rows.size() * values);
+    device->plan_attention({batch, g, 16, DType::kF8E4M3});
+    device->absorbed_attention({batch, filled.cache.view(), g, device.activations(q), out});
+    const auto actual = device.read_activations(out, rows.size() * values);
+    for (std::size_t i = 0; i < actual.size(); ++i) {
+      const bool has_scale = i / values == 1 && i % kLatents / 128 == 2;
+      if (has_scale || i / values != 1) {
+        ASSERT_EQ(std::isnan(actual[i]), has_scale) << heads << " heads, value " << i;
+      }
+    }
+  }
 }
 
 std::vector<const BackendUnderTest*> all_backends() {

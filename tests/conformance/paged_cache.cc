@@ -104,6 +104,10 @@ std::vector<double> PagedCache::set(int slot, int position, std::span<const floa
   return row(pool_, slot, position);
 }
 
+void PagedCache::set_scale(int slot, int position, int group, float scale) {
+  write(pool_.data() + row_offset(slot, position, 1), size(group), scale);
+}
+
 std::vector<double> PagedCache::row(const std::vector<std::byte>& pool, int slot,
                                     int position) const {
   const std::byte* first = pool.data() + row_offset(slot, position, 0);

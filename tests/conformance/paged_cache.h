@@ -29,6 +29,8 @@ class PagedCache {
   // The row of `position` becomes `values` [latent_dim], rounded to the cache's dtype; in fp8 as
   // tests/support/fp8_oracle.h rounds. Returns what it is then.
   std::vector<double> set(int slot, int position, std::span<const float> values);
+  // The scale of a group of 128 latents in fp8, of a row that is set.
+  void set_scale(int slot, int position, int group, float scale);
   // Copies what was set to the device.
   void flush();
 

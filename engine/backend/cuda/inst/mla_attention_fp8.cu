@@ -30,7 +30,7 @@ bool encode_rope(CUtensorMap& map, const CacheView& cache, int keys) {
   return make_tensor_map(map, p);
 }
 
-template <int kCopiedKeys>
+template <int kCopiedKeys, bool kWide>
 cudaError_t launch(cudaStream_t stream, const MlaAttentionParams& p) {
   CUtensorMap codes;
   CUtensorMap rope;
@@ -38,7 +38,7 @@ cudaError_t launch(cudaStream_t stream, const MlaAttentionParams& p) {
   if (!encode_codes(codes, cache, kCopiedKeys) || !encode_rope(rope, cache, kCopiedKeys)) {
     return cudaErrorInvalidValue;
   }
-  const auto kernel = mla_attention_fp8_kernel<kCopiedKeys>;
+  const auto kernel = mla_attention_fp8_kernel<kCopiedKeys, kWide>;
   const cudaError_t error = cudaFuncSetAttribute(
       kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, MlaFp8Tile::kSharedBytes);
   if (error != cudaSuccess) return error;
@@ -53,6 +53,20 @@ cudaError_t launch(cudaStream_t stream, const MlaAttentionParams& p) {
   config.attrs = &early;
   config.numAttrs = 1;
   return cudaLaunchKernelEx(&config, kernel, codes, rope, p);
+}
+
+// Whether pieces have more queries than a worker takes. How many tokens the rows hold is only
+// guessed from their mean, which batch invariance forbids.
+bool wide(const MlaAttentionParams& p) {
+  const BatchView& batch = p.attention.batch;
+  if (p.division.heads > MlaFp8Tile::kMostColumns) return true;
+  return p.division.invariant == 0 && std::int64_t{batch.num_tokens} * p.division.heads >
+                                          std::int64_t{batch.num_rows} * MlaFp8Tile::kMostColumns;
+}
+
+template <int kCopiedKeys>
+cudaError_t launch(cudaStream_t stream, const MlaAttentionParams& p) {
+  return wide(p) ? launch<kCopiedKeys, true>(stream, p) : launch<kCopiedKeys, false>(stream, p);
 }
 
 }  // namespace

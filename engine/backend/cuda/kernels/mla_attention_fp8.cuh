@@ -1,15 +1,17 @@
 // Absorbed attention at 512 + 64 over an fp8 cache on sm_90a: codes are widened in registers.
 //
-// A warp copies, a warp prepares scales, a warpgroup scores, two add values. Every e4m3 code is an
-// fp16 number, and products of a warpgroup take their first operand from registers: so keys are the
-// rows of S^T = K Q^T [64 keys, queries] and latents those of O^T = V^T P^T [512, queries], and
-// codes go from shared memory through registers into the tensor cores without being written again.
-// The queries are the columns, 16, 32 or 64 of them, and nothing is padded beyond that.
+// A warp copies, two warpgroups work, each for itself: it scores a key tile, makes weights of the
+// scores and adds the weighted values. Every e4m3 code is an fp16 number, and products of a
+// warpgroup take their first operand from registers: so keys are the rows of S^T = K Q^T [64 keys,
+// queries] and latents those of O^T = V^T P^T [512, queries], and codes go from shared memory
+// through registers into the tensor cores without being written again. The queries are the columns.
+// Up to 32 of them the workers take the key tiles in turns and join their sums at the end of a
+// piece; of 64 each has a half, or, where such pieces are expected, they go through pairs of tiles
+// together (mla_fp8_wide.cuh).
 //
-// A key's codes are multiplied by the ratio of their group's scale to the key's largest, R, at most
-// one and nearly always exact. Scores are then multiplied by R, in fp32, and weights, in fp16, by R
-// over the largest R so far, U, and 2^14, so that they use the whole range of fp16; sums of values
-// are in units of U / 2^14. Queries become fp16 by a power of two of their own.
+// A key's scales multiply sums of scores, one for each scale group, in fp32; and its weights, in
+// fp16, one product with each group's, over the largest scale so far, U, and times 2^9: sums of
+// values are in units of U / 2^9. Queries become fp16 by a power of two of their own.
 //
 // How a step is divided, and how pieces are merged, is that of mla_attention.cuh.
 #pragma once
@@ -20,35 +22,54 @@
 
 #include "engine/backend/cuda/kernels/hopper.cuh"
 #include "engine/backend/cuda/kernels/mla_fp8_copy.cuh"
-#include "engine/backend/cuda/kernels/mla_fp8_scores.cuh"
+#include "engine/backend/cuda/kernels/mla_fp8_scale.cuh"
 #include "engine/backend/cuda/kernels/mla_fp8_tile.cuh"
-#include "engine/backend/cuda/kernels/mla_fp8_values.cuh"
+#include "engine/backend/cuda/kernels/mla_fp8_wide.cuh"
+#include "engine/backend/cuda/kernels/mla_fp8_worker.cuh"
 #include "engine/backend/cuda/kernels/mla_merge.cuh"
 #include "engine/backend/cuda/mla_attention_params.h"
 
 namespace latentd::cuda {
 
+// kWide: every piece as one of more queries than a worker takes.
+template <int kCopiedKeys, bool kWide>
+__device__ void mla_fp8_work(const MlaFp8Tile& tile, const MlaAttentionParams& p, MlaPieces& pieces,
+                             int worker, int rank) {
+  const MlaFp8Thread self(worker);
+  MlaFp8Progress done;
+  if (self.warp == 0 && self.lane < 2) tile.exceeded(worker, self.lane) = 0;
+  for (; pieces.more(); pieces.next()) {
+    const MlaPiece& piece = pieces.piece;
+    const MlaRows rows(piece, p.division, rank);
+    if (rows.count <= 0) continue;
+    if constexpr (kWide) {
+      mla_fp8_wide_piece<kCopiedKeys>(tile, p, piece, rows, self, rank, done);
+    } else if (rows.count <= 16) {
+      mla_fp8_work_piece<kCopiedKeys, 16, false>(tile, p, piece, rows, self, rank, done);
+    } else if (rows.count <= 32) {
+      mla_fp8_work_piece<kCopiedKeys, 32, false>(tile, p, piece, rows, self, rank, done);
+    } else {
+      mla_fp8_work_piece<kCopiedKeys, 32, true>(tile, p, piece, rows, self, rank, done);
+    }
+    if (piece.count > 1) mla_arrive(mla_counter(p, piece, rank), threadIdx.x == 0);
+  }
+}
+
 // Grid: shares * group CTAs, all resident. CTA b is of share b / group.
-template <int kCopiedKeys>
+template <int kCopiedKeys, bool kWide>
 __global__ void __launch_bounds__(MlaFp8Tile::kThreads, 1)
     mla_attention_fp8_kernel(const __grid_constant__ CUtensorMap codes,
                              const __grid_constant__ CUtensorMap rope, const MlaAttentionParams p) {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
   using namespace hopper;
   extern __shared__ char memory[];
-  MlaFp8Tile tile;
-  const std::uint32_t unaligned = shared_address(memory);
-  tile.address =
-      (unaligned + MlaFp8Tile::kAtomBytes - 1) / MlaFp8Tile::kAtomBytes * MlaFp8Tile::kAtomBytes;
-  tile.memory = memory + (tile.address - unaligned);
   if (threadIdx.x == 0) {
-    for (int s = 0; s < MlaFp8Tile::kStages; ++s) {
+    const MlaFp8Tile tile(memory, kWide, 0);
+    for (int s = 0; s < MlaFp8Tile::kMostStages; ++s) {
       barrier_init(tile.full(s), 1);
       barrier_init(tile.scaled(s), 1);
-      barrier_init(tile.empty(s), MlaFp8Tile::kValueWarps);
+      barrier_init(tile.empty(s), MlaFp8Tile::kWorkThreads / kWarp);
     }
-    barrier_init(tile.weights_full(), MlaFp8Tile::kScoreWarps);
-    barrier_init(tile.weights_empty(), MlaFp8Tile::kValueWarps);
     fence_barrier_init();
     prefetch_tensor_map(&codes);
     prefetch_tensor_map(&rope);
@@ -58,24 +79,28 @@ __global__ void __launch_bounds__(MlaFp8Tile::kThreads, 1)
   wait_for_last_launch();
   const int share = static_cast<int>(blockIdx.x) / p.division.group;
   const int rank = static_cast<int>(blockIdx.x) % p.division.group;
-  // Two warpgroups of values first: merging counts from thread 0.
-  const int role = static_cast<int>(threadIdx.x) / MlaFp8Tile::kGroupThreads;
-  if (role < 2) {
-    take_registers<MlaFp8Tile::kValueRegisters>();
-    mla_fp8_values<kCopiedKeys>(tile, p, role, share, rank);
+  MlaPieces pieces(p, share);
+  const MlaFp8Tile tile(memory, kWide, pieces.widest);
+  // Workers first: merging counts from thread 0.
+  const int role =
+      __shfl_sync(kAllLanes, static_cast<int>(threadIdx.x) / MlaFp8Tile::kGroupThreads, 0);
+  if (role < MlaFp8Tile::kWorkers) {
+    take_registers<MlaFp8Tile::kWorkRegisters>();
+    mla_fp8_work<kCopiedKeys, kWide>(tile, p, pieces, role, rank);
     MlaTile merging;  // its keys are ours
-    merging.memory = tile.memory + MlaFp8Tile::kKeys - MlaTile::kKeys;
-    merging.address = tile.address + MlaFp8Tile::kKeys - MlaTile::kKeys;
-    MlaPieces pieces(p, share);
+    merging.memory = tile.memory + tile.keys_at - MlaTile::kKeys;
+    merging.address = tile.address + static_cast<std::uint32_t>(tile.keys_at) - MlaTile::kKeys;
     mla_merge<MlaFloatParts>(merging, p, pieces, share, rank);
-  } else if (role == 2) {
-    give_registers<MlaFp8Tile::kScoreRegisters>();
-    mla_fp8_score<kCopiedKeys>(tile, p, share, rank);
   } else {
     give_registers<MlaFp8Tile::kCopyRegisters>();
     const int warp = static_cast<int>(threadIdx.x) % MlaFp8Tile::kGroupThreads / kWarp;
-    if (warp == 0) mla_fp8_copy<kCopiedKeys>(tile, p, &codes, &rope, share, rank);
-    if (warp == 1) mla_fp8_scale<kCopiedKeys>(tile, p, share, rank);
+    constexpr int kCopyWarps = kWide ? 2 : 1;
+    if (warp < kCopyWarps) {
+      mla_fp8_copy<kCopiedKeys, kCopyWarps>(tile, p, pieces, &codes, &rope, share, rank, warp);
+    }
+    if (kWide && warp == kCopyWarps) {
+      mla_fp8_scale<kCopiedKeys>(tile, p, pieces, rank);
+    }
   }
 #endif
 }

@@ -1,5 +1,4 @@
-// The 512 + 64 attention over an fp8 cache: what the scorer's threads are, and the queries of a
-// piece.
+// The 512 + 64 attention over an fp8 cache: the queries of a piece.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -13,14 +12,11 @@
 
 namespace latentd::cuda {
 
-// All warps of the scorer.
-__device__ inline void mla_fp8_score_barrier() { hopper::named_barrier(2, 128); }
-
 // A row of queries into shared memory, by a warp: latents in fp16 and rope values in bf16, both
 // times the same power of two. Latents lie in the order in which keys are widened: of every 16, the
 // first two of each four, then the others.
 __device__ inline void mla_fp8_store_query(const MlaFp8Tile& tile, const MlaAttentionParams& p,
-                                           const MlaRows& rows, int r, int lane) {
+                                           const MlaRows& rows, int queries_at, int r, int lane) {
   uint4 latents[2] = {};
   uint4 rope = {};
   if (r < rows.count) {
@@ -57,8 +53,7 @@ __device__ inline void mla_fp8_store_query(const MlaFp8Tile& tile, const MlaAtte
                                            __uint_as_float(words[i] & 0xffff0000U) * power);
     halves[i] = *reinterpret_cast<const std::uint32_t*>(&pair);
   }
-  char* group =
-      tile.memory + MlaFp8Tile::kQueries + r / 8 * MlaFp8Tile::kQueryGroupBytes + r % 8 * 128;
+  char* group = tile.memory + queries_at + r / 8 * MlaFp8Tile::kQueryGroupBytes + r % 8 * 128;
   char* atom = group + lane / 4 * MlaFp8Tile::kAtomBytes;
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
@@ -79,36 +74,21 @@ __device__ inline void mla_fp8_store_query(const MlaFp8Tile& tile, const MlaAtte
   }
 }
 
-// A piece's queries and what the scorer knows of them. Nobody reads those of the piece before.
-template <int kQueries>
+// A piece's queries, with zeros up to kRows of them, and what is known of each: both workers.
+template <int kRows, bool kWide = false>
 __device__ void mla_fp8_begin_piece(const MlaFp8Tile& tile, const MlaAttentionParams& p,
                                     const MlaPiece& piece, const MlaRows& rows) {
-  const int self = static_cast<int>(threadIdx.x) % MlaFp8Tile::kGroupThreads;
-  mla_fp8_score_barrier();
-#pragma unroll 4
-  for (int r = self / kWarp; r < kQueries; r += MlaFp8Tile::kScoreWarps) {
-    mla_fp8_store_query(tile, p, rows, r, self % kWarp);
+  const int self = static_cast<int>(threadIdx.x);
+  mla_value_barrier();  // nobody reads those of the piece before
+  for (int r = self / kWarp; r < kRows; r += MlaFp8Tile::kWorkThreads / kWarp) {
+    mla_fp8_store_query(tile, p, rows, MlaFp8Tile::kQueries<kRows, kWide>, r, self % kWarp);
   }
-  if (self < kQueries) {
+  if (self < kRows) {
     tile.limits()[self] =
         min(piece.keys.context, piece.view.start + (rows.first + self) / p.division.heads + 1);
-    tile.highest(0)[self] = -INFINITY;
   }
   hopper::fence_async_shared();
-  mla_fp8_score_barrier();
+  mla_value_barrier();
 }
-
-// A scorer's place in a tile: keys `key` and key + 8, queries `column` and column + 1 of each 8.
-struct MlaFp8Scorer {
-  __device__ MlaFp8Scorer()
-      : lane(static_cast<int>(threadIdx.x) % kWarp),
-        warp(static_cast<int>(threadIdx.x) % MlaFp8Tile::kGroupThreads / kWarp),
-        key(warp * 16 + lane / 4),
-        column(lane % 4 * 2) {}
-  int lane;
-  int warp;
-  int key;
-  int column;
-};
 
 }  // namespace latentd::cuda

@@ -5,7 +5,7 @@
 
 #include <cstdint>
 
-#include "engine/backend/cuda/kernels/mla_fp8_queries.cuh"
+#include "engine/backend/cuda/kernels/mla_fp8_scores.cuh"
 #include "engine/backend/cuda/kernels/mla_fp8_tile.cuh"
 #include "engine/backend/cuda/kernels/register_products.cuh"
 
@@ -28,10 +28,10 @@ __device__ void mla_fp8_fold(float* columns, int lane, const Combine& combine) {
   }
 }
 
-// Combines a warp's columns, of queries as a scorer has them, over its keys into `out`, one value a
+// Combines a warp's columns, of queries as a thread has them, over its keys into `out`, one value a
 // query.
 template <int kColumns, typename Combine>
-__device__ void mla_fp8_over_keys(float (&columns)[kColumns], const MlaFp8Scorer& self, float* out,
+__device__ void mla_fp8_over_keys(float (&columns)[kColumns], const MlaFp8Thread& self, float* out,
                                   const Combine& combine) {
   mla_fp8_fold<16, kColumns>(columns, self.lane, combine);
   mla_fp8_fold<8, kColumns / 2>(columns, self.lane, combine);
@@ -45,121 +45,140 @@ __device__ void mla_fp8_over_keys(float (&columns)[kColumns], const MlaFp8Scorer
   }
 }
 
-// The online softmax of a thread's queries, over the keys of all threads.
+// The online softmax of a thread's queries, over the keys of its worker. Scores are compared with a
+// reference for each query, and what is too large for it is rare: only then do the warps look for
+// the highest score together, and the sums before shrink.
 template <int kQueries>
 struct MlaFp8Softmax {
   static constexpr int kColumns = kQueries / 4;  // 2 n, 2 n + 1 are of queries 8 n + column, + 1
 
-  float sum[kColumns] = {};  // of the exponentials of the thread's own keys
+  float reference[kColumns];  // in powers of two
+  float sum[kColumns];        // of the exponentials of the thread's own keys
   float unit = kMlaFp8LeastScale;
 
-  // Products become weights in units. `number`: of the tile in its piece; `tiles`: before it.
-  __device__ void step(const MlaFp8Tile& tile, const MlaFp8Scorer& self, int number, int tiles,
-                       int first_key, int first_stage, int second_stage,
-                       float (&scores)[kQueries / 2]) {
-    const int stage = self.warp < 2 ? first_stage : second_stage;
-    const int key = self.key % MlaFp8Tile::kStageKeys;
-    const float largest[2] = {tile.largest(stage)[key], tile.largest(stage)[key + 8]};
-    const bool all = first_key + kMlaTileKeys <= tile.limits()[0];  // the least
-    const int parity = number % 2;
+  __device__ MlaFp8Softmax() {
+#pragma unroll
+    for (int i = 0; i < kColumns; ++i) {
+      reference[i] = kMlaFp8Lowest;
+      sum[i] = 0.0F;
+    }
+  }
+
+  // Scores of keys from first_key on that a query does not see.
+  static __device__ void hide(const MlaFp8Thread& self, const int* limits, int first_key,
+                              float (&scores)[kQueries / 2]) {
+#pragma unroll
+    for (int n = 0; n < kQueries / 8; ++n) {
+      const int2 limit = *reinterpret_cast<const int2*>(limits + n * 8 + self.column);
+#pragma unroll
+      for (int row = 0; row < 2; ++row) {
+        const int k = first_key + self.key + 8 * row;
+        if (k >= limit.x) scores[4 * n + 2 * row] = -INFINITY;
+        if (k >= limit.y) scores[4 * n + 2 * row + 1] = -INFINITY;
+      }
+    }
+  }
+
+  // Weights of scores by what is known, and the sums of a thread's. True where one is too large.
+  __device__ bool weigh(const MlaFp8Thread& self, const float* factors,
+                        const float (&scores)[kQueries / 2], float (&weights)[kQueries / 2],
+                        float (&sums)[kColumns]) const {
+    float most = -INFINITY;
+#pragma unroll
+    for (int n = 0; n < kQueries / 8; ++n) {
+      const float2 factor = *reinterpret_cast<const float2*>(factors + n * 8 + self.column);
+#pragma unroll
+      for (int c = 0; c < 2; ++c) {
+        const float by = c == 0 ? factor.x : factor.y;
+        const float x = fmaf(scores[4 * n + c], by, -reference[2 * n + c]);
+        const float y = fmaf(scores[4 * n + 2 + c], by, -reference[2 * n + c]);
+        most = fmaxf(most, fmaxf(x, y));
+        weights[4 * n + c] = exp2_fast(x);
+        weights[4 * n + 2 + c] = exp2_fast(y);
+        sums[2 * n + c] = weights[4 * n + c] + weights[4 * n + 2 + c];
+      }
+    }
+    return most > kMlaFp8Slack;
+  }
+
+  // All warps of the worker: new references and unit. keep: by what the sums before shrink.
+  __device__ void look(const MlaFp8Tile& tile, const MlaFp8Thread& self, const float* factors,
+                       int parity, float largest_scale, const float (&scores)[kQueries / 2],
+                       float (&keep)[kColumns]) {
     float most[kColumns];
 #pragma unroll
     for (int n = 0; n < kQueries / 8; ++n) {
-      const float2 factor = *reinterpret_cast<const float2*>(tile.factors() + n * 8 + self.column);
-#pragma unroll
-      for (int row = 0; row < 2; ++row) {
-        scores[4 * n + 2 * row] *= largest[row] * factor.x;
-        scores[4 * n + 2 * row + 1] *= largest[row] * factor.y;
-      }
-      if (!all) {
-        const int2 limit = *reinterpret_cast<const int2*>(tile.limits() + n * 8 + self.column);
-#pragma unroll
-        for (int row = 0; row < 2; ++row) {
-          const int k = first_key + self.key + 8 * row;
-          if (k >= limit.x) scores[4 * n + 2 * row] = -INFINITY;
-          if (k >= limit.y) scores[4 * n + 2 * row + 1] = -INFINITY;
-        }
-      }
-      most[2 * n] = fmaxf(scores[4 * n], scores[4 * n + 2]);
-      most[2 * n + 1] = fmaxf(scores[4 * n + 1], scores[4 * n + 3]);
+      const float2 factor = *reinterpret_cast<const float2*>(factors + n * 8 + self.column);
+      most[2 * n] = fmaxf(scores[4 * n], scores[4 * n + 2]) * factor.x;
+      most[2 * n + 1] = fmaxf(scores[4 * n + 1], scores[4 * n + 3]) * factor.y;
     }
-    mla_fp8_over_keys(most, self, tile.maxima(parity, self.warp), Max{});
-    mla_fp8_score_barrier();
+    mla_fp8_over_keys(most, self, tile.maxima(self.worker, parity, self.warp), Max{});
+    const unsigned top = __reduce_max_sync(kAllLanes, __float_as_uint(largest_scale));
+    float* tops = tile.tops(self.worker, parity);
+    if (self.lane == 0) tops[self.warp] = __uint_as_float(top);
+    mla_fp8_worker_barrier(self.worker);
+    const float4 others = *reinterpret_cast<const float4*>(tops);
     const float before = unit;
-    unit = fmaxf(unit, fmaxf(tile.stage_largest(first_stage), tile.stage_largest(second_stage)));
+    unit = fmaxf(unit, fmaxf(fmaxf(others.x, others.y), fmaxf(others.z, others.w)));
     const float shrink = before * inverse_power(unit);
-    const float in_units[2] = {largest[0] * inverse_power(unit) * kMlaFp8Weight,
-                               largest[1] * inverse_power(unit) * kMlaFp8Weight};
-    bool shrinks = shrink != 1.0F;
 #pragma unroll
-    for (int n = 0; n < kQueries / 8; ++n) {
-      const int q = n * 8 + self.column;
-      const float2 old = *reinterpret_cast<const float2*>(tile.highest(parity) + q);
-      float2 now = old;
+    for (int i = 0; i < kColumns; ++i) {
+      const int q = i / 2 * 8 + self.column + i % 2;
+      float now = kMlaFp8Lowest;
 #pragma unroll
-      for (int w = 0; w < MlaFp8Tile::kScoreWarps; ++w) {
-        const float2 other = *reinterpret_cast<const float2*>(tile.maxima(parity, w) + q);
-        now.x = fmaxf(now.x, other.x);
-        now.y = fmaxf(now.y, other.y);
+      for (int w = 0; w < MlaFp8Tile::kWorkerWarps; ++w) {
+        now = fmaxf(now, tile.maxima(self.worker, parity, w)[q]);
       }
-      shrinks = shrinks || now.x != old.x || now.y != old.y;
-      // A query that has seen nothing yet: every weight is 2^(-inf - 0).
-      const float offset[2] = {now.x == -INFINITY ? 0.0F : now.x,
-                               now.y == -INFINITY ? 0.0F : now.y};
-      const float keep[2] = {exp2_fast(old.x - offset[0]), exp2_fast(old.y - offset[1])};
-      if (self.warp == 0 && self.lane < 4) {
-        *reinterpret_cast<float2*>(tile.highest(parity ^ 1) + q) = now;
-        *reinterpret_cast<float2*>(tile.keep(tiles) + q) =
-            float2{keep[0] * shrink, keep[1] * shrink};
-      }
-#pragma unroll
-      for (int c = 0; c < 2; ++c) {
-        sum[2 * n + c] *= keep[c];
-#pragma unroll
-        for (int row = 0; row < 2; ++row) {
-          float& score = scores[4 * n + 2 * row + c];
-          const float weight = exp2_fast(score - offset[c]);
-          sum[2 * n + c] += weight;
-          score = weight * in_units[row];
-        }
-      }
+      // What is a query's does not depend on the others.
+      if (!(now > reference[i] + kMlaFp8Slack)) now = reference[i];
+      const float kept = exp2_fast(reference[i] - now);
+      reference[i] = now;
+      keep[i] = kept * shrink;
+      sum[i] *= kept;
     }
-    shrinks = __any_sync(kAllLanes, shrinks);
-    if (self.warp == 0 && self.lane == 0) tile.shrinks(tiles) = shrinks ? 1 : 0;
   }
 
-  // After the last step: what the piece's values are divided by.
-  __device__ void finish(const MlaFp8Tile& tile, const MlaFp8Scorer& self, int number, int piece) {
-    mla_fp8_over_keys(sum, self, tile.sums(self.warp), Sum{});
-    mla_fp8_score_barrier();
-    const int q = self.warp * kWarp + self.lane;
-    if (q < kQueries) {
-      tile.runs(piece)[q] = {tile.highest(number % 2 ^ 1)[q],
-                             tile.sums(0)[q] + tile.sums(1)[q] + tile.sums(2)[q] + tile.sums(3)[q]};
+  // After the last step: what the worker's sums of values are divided by.
+  __device__ void finish(const MlaFp8Tile& tile, const MlaFp8Thread& self) {
+    mla_fp8_over_keys(sum, self, tile.sums(self.worker, self.warp), Sum{});
+    mla_fp8_worker_barrier(self.worker);
+    float2* runs = tile.runs(self.worker);
+    if (self.warp == 0 && self.lane < 4) {
+#pragma unroll
+      for (int i = 0; i < kColumns; ++i) {
+        const int q = i / 2 * 8 + self.column + i % 2;
+        float total = 0.0F;
+#pragma unroll
+        for (int w = 0; w < MlaFp8Tile::kWorkerWarps; ++w) total += tile.sums(self.worker, w)[q];
+        runs[q] = {reference[i], total};
+      }
+      if (self.lane == 0) tile.unit(self.worker) = unit / kMlaFp8Weight;
     }
-    if (q == 0) tile.unit(piece) = unit / kMlaFp8Weight;
   }
 };
 
-// Weights into shared memory.
+// A worker's weights times the scales of each group, in units of the largest scale so far, into
+// shared memory. `to`: of the thread.
 template <int kQueries>
-__device__ void mla_fp8_store_weights(const MlaFp8Tile& tile, const MlaFp8Scorer& self,
+__device__ void mla_fp8_store_weights(std::uint32_t to, float unit, const MlaFp8Scales& scales,
                                       const float (&weights)[kQueries / 2]) {
-  const int row = self.lane % 8;
-  const int matrix = self.lane / 8;  // the warp's keys 0..7, 8..15, and the same 8 queries further
-  const std::uint32_t to =
-      tile.weights() + static_cast<std::uint32_t>(matrix / 2 * MlaFp8Tile::kAtomBytes + row * 128 +
-                                                  ((self.warp * 2 + matrix % 2) ^ row) * 16);
+  const float inverse = inverse_power(unit) * kMlaFp8Weight;
 #pragma unroll
-  for (int n = 0; n < kQueries / 8; n += 2) {
-    std::uint32_t m[4];
+  for (int g = 0; g < MlaFp8Tile::kScaleGroups; ++g) {
+    const float in_units[2] = {scales.of[0][g] * inverse, scales.of[1][g] * inverse};
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const int at = 4 * (n + i / 2) + i % 2 * 2;
-      const __half2 pair = __floats2half2_rn(weights[at], weights[at + 1]);
-      m[i] = *reinterpret_cast<const std::uint32_t*>(&pair);
+    for (int n = 0; n < kQueries / 8; n += 2) {
+      std::uint32_t m[4];
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const int at = 4 * (n + i / 2) + i % 2 * 2;
+        const __half2 pair =
+            __floats2half2_rn(weights[at] * in_units[i % 2], weights[at + 1] * in_units[i % 2]);
+        m[i] = *reinterpret_cast<const std::uint32_t*>(&pair);
+      }
+      hopper::store_transposed(
+          to + static_cast<std::uint32_t>(g * kQueries * 128 + n * MlaFp8Tile::kAtomBytes), m);
     }
-    hopper::store_transposed(to + static_cast<std::uint32_t>(n * MlaFp8Tile::kAtomBytes), m);
   }
 }
 

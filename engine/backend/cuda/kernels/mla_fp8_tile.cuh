@@ -11,22 +11,27 @@
 namespace latentd::cuda {
 
 constexpr float kMlaFp8LeastScale = 0x1p-60F;  // latents below this times 2^-24 count as zero
-constexpr float kMlaFp8Weight = 0x1p14F;       // the largest weight
+// Scores, in powers of two, may exceed their reference by kMlaFp8Slack; a weight of one is
+// kMlaFp8Weight in fp16.
+constexpr float kMlaFp8Slack = 6.0F;
+constexpr float kMlaFp8Weight = 0x1p9F;
+constexpr float kMlaFp8Lowest = -1e30F;  // the reference before the first score
 
 struct MlaFp8Tile {
   static constexpr int kStageKeys = 32;
-  static constexpr int kStages = 6;
-  // Warpgroups: two add values, one scores, of one a warp copies and a warp prepares scales.
+  static constexpr int kMostStages = 9;
+  // Warpgroups: two work, of one a warp or two copy.
   static constexpr int kGroupThreads = 128;
-  static constexpr int kThreads = 4 * kGroupThreads;
-  static constexpr int kScoreWarps = 4;
-  static constexpr int kValueWarps = 8;
-  static constexpr int kCopyRegisters = 32;
-  static constexpr int kScoreRegisters = 128;
-  static constexpr int kValueRegisters = 176;
+  static constexpr int kWorkers = 2;
+  static constexpr int kWorkerWarps = 4;
+  static constexpr int kWorkThreads = kWorkers * kGroupThreads;
+  static constexpr int kThreads = kWorkThreads + kGroupThreads;
+  static constexpr int kCopyRegisters = 40;
+  static constexpr int kWorkRegisters = 232;
 
   static constexpr int kScaleGroups = 4;   // of 128 latents
   static constexpr int kAtomBytes = 1024;  // 8 rows of 128 bytes, swizzled
+  static constexpr int kMostColumns = 32;  // queries that a worker multiplies with
   // Of a key.
   static constexpr int kCodeBytes = kMlaLatent;
   static constexpr int kRopeBytes = kMlaRope * 2;
@@ -35,40 +40,67 @@ struct MlaFp8Tile {
   static constexpr int kStageBytes = kStageKeys * (kCodeBytes + kRopeBytes);
   static constexpr int kQueryGroupBytes = kMlaWidth / 64 * kAtomBytes;  // of 8 queries
 
-  // Shared memory, from an address aligned to 1024 bytes.
-  static constexpr int kQueries = 0;
-  static constexpr int kKeys = kQueries + kMlaTileRows / 8 * kQueryGroupBytes;
-  static constexpr int kWeights = kKeys + kStages * kStageBytes;
-  static constexpr int kScales = kWeights + kMlaTileRows * kMlaTileKeys * 2;
-  static constexpr int kRatios = kScales + kStages * kStageKeys * kScaleGroups * 4;
-  static constexpr int kLargest = kRatios + kStages * kStageKeys * kScaleGroups * 2;
-  static constexpr int kStageLargest = kLargest + kStages * kStageKeys * 4;
-  static constexpr int kMaxima = kStageLargest + 64;                   // [2][warps][rows]
-  static constexpr int kHighest = kMaxima + 2 * 4 * kMlaTileRows * 4;  // [2][rows]
-  static constexpr int kSums = kHighest + 2 * kMlaTileRows * 4;        // [warps][rows]
-  static constexpr int kFactors = kSums + 4 * kMlaTileRows * 4;
-  static constexpr int kLimits = kFactors + kMlaTileRows * 4;
-  static constexpr int kKeep = kLimits + kMlaTileRows * 4;
-  static constexpr int kRuns = kKeep + 2 * kMlaTileRows * 4;  // [2][rows] float2
-  static constexpr int kUnits = kRuns + 2 * kMlaTileRows * 8;
-  static constexpr int kShrinks = kUnits + 8;
-  static constexpr int kBarriers = kShrinks + 8;
-  static constexpr int kBytes = kBarriers + (3 * kStages + 2) * 8;
-  static constexpr int kSharedBytes = kBytes + 1024;  // to align it
-  static_assert(kSharedBytes <= 227 * 1024);
+  // Shared memory, from an address aligned to 1024 bytes. Weights, queries and stages take what the
+  // widest piece of the CTA leaves: behind one another from kWeights on.
+  static constexpr int kBarriers = 0;
+  static constexpr int kUnits = kBarriers + (3 * kMostStages + 1) * 8;      // [workers]
+  static constexpr int kExceeded = kUnits + 8;                              // [workers][2]
+  static constexpr int kTops = kUnits + 32;                                 // [workers][2][warps]
+  static constexpr int kFactors = kTops + kWorkers * 2 * kWorkerWarps * 4;  // [rows]
+  static constexpr int kLimits = kFactors + kMlaTileRows * 4;               // [rows]
+  static constexpr int kMaxima = kLimits + kMlaTileRows * 4;  // [workers][2][warps][columns]
+  static constexpr int kSums =
+      kMaxima + kWorkers * 2 * kWorkerWarps * kMostColumns * 4;  // [workers][warps][columns]
+  static constexpr int kRuns =
+      kSums + kWorkers * kWorkerWarps * kMostColumns * 4;  // [workers][columns] float2
+  static constexpr int kScales = kRuns + kWorkers * kMostColumns * 8;
+  // Of pieces of more than kMostColumns queries.
+  static constexpr int kRatios = kScales + kMostStages * kStageKeys * kScaleBytes;
+  static constexpr int kLargest = kRatios + kMostStages * kStageKeys * kScaleGroups * 2;
+  static constexpr int kStageLargest = kLargest + kMostStages * kStageKeys * 4;
+  static constexpr int kReferences = kStageLargest + 64;
+  static constexpr int kFixedBytes = kReferences + kMlaTileRows * 4;
+  static constexpr int kWeights = (kFixedBytes + kAtomBytes - 1) / kAtomBytes * kAtomBytes;
+  static constexpr int kSharedBytes = 227 * 1024;
+  static constexpr int kUsableBytes = kSharedBytes - kAtomBytes;  // once aligned
+  static_assert(kTops % 16 == 0 && kMaxima % 16 == 0 && kRuns % 8 == 0 && kScales % 16 == 0);
+
+  // Of a piece of at most kRows queries. kWide: the workers share its weights.
+  template <int kRows, bool kWide = false>
+  static constexpr int kQueries =
+      kWeights + kWorkers*(kWide
+                               ? kMlaTileRows * 128
+                               : kScaleGroups*(kRows < kMostColumns ? kRows : kMostColumns) * 128);
+  template <int kRows, bool kWide = false>
+  static constexpr int kKeys = kQueries<kRows, kWide> + kRows / 8 * kQueryGroupBytes;
+
+  // `widest`: query vectors of the CTA's largest piece.
+  __device__ MlaFp8Tile(char* unaligned, bool wide, int widest) {
+    const std::uint32_t at = hopper::shared_address(unaligned);
+    address = (at + kAtomBytes - 1) / kAtomBytes * kAtomBytes;
+    memory = unaligned + (address - at);
+    keys_at = wide           ? kKeys<64, true>
+              : widest <= 16 ? kKeys<16>
+              : widest <= 32 ? kKeys<32>
+                             : kKeys<64>;
+    stages = (kUsableBytes - keys_at) / kStageBytes;
+    if (stages > kMostStages) stages = kMostStages;
+  }
 
   char* memory;
   std::uint32_t address;
+  int keys_at;
+  int stages;
 
   template <typename T>
   __device__ T* at(int offset) const {
     return reinterpret_cast<T*>(memory + offset);
   }
-  __device__ std::uint32_t queries() const { return address + kQueries; }
   // [copies of kCopiedKeys keys][4 blocks of 128 latents][keys][128 bytes], swizzled.
   __device__ std::uint32_t codes(int s) const {
-    return address + kKeys + static_cast<std::uint32_t>(s * kStageBytes);
+    return address + static_cast<std::uint32_t>(keys_at + s * kStageBytes);
   }
+  __device__ char* stage(int s) const { return memory + keys_at + s * kStageBytes; }
   // Of 8 keys from `key` on in a block.
   template <int kCopiedKeys>
   static __device__ constexpr int code_offset(int key, int block) {
@@ -77,8 +109,25 @@ struct MlaFp8Tile {
   }
   // [keys][128 bytes], swizzled.
   __device__ std::uint32_t rope(int s) const { return codes(s) + kStageKeys * kCodeBytes; }
+  // [keys][scale groups] fp32.
   __device__ std::uint32_t scales(int s) const {
     return address + kScales + static_cast<std::uint32_t>(s * kStageKeys * kScaleBytes);
+  }
+  __device__ float4 scales_of(int s, int key) const {
+    return at<float4>(kScales)[s * kStageKeys + key];
+  }
+  // fp16 [queries][keys], swizzled: a worker's weights times the scales of a group.
+  template <int kQueries>
+  __device__ std::uint32_t weights(int worker, int group) const {
+    return address + kWeights +
+           static_cast<std::uint32_t>((worker * kScaleGroups + group) * kQueries * 128);
+  }
+  __device__ float* maxima(int worker, int parity, int warp) const {
+    return at<float>(kMaxima) + ((worker * 2 + parity) * kWorkerWarps + warp) * kMostColumns;
+  }
+  // The largest scale that a warp has seen in a tile.
+  __device__ float* tops(int worker, int parity) const {
+    return at<float>(kTops) + (worker * 2 + parity) * kWorkerWarps;
   }
   // [scale groups][keys] fp16: a group's scale by the largest of its key.
   __device__ std::uint16_t* ratios(int s) const {
@@ -87,36 +136,30 @@ struct MlaFp8Tile {
   // [keys]: the largest scale, 0 past the context.
   __device__ float* largest(int s) const { return at<float>(kLargest) + s * kStageKeys; }
   __device__ float& stage_largest(int s) const { return at<float>(kStageLargest)[s]; }
-  // fp16 [queries][keys], swizzled.
-  __device__ std::uint32_t weights() const { return address + kWeights; }
-  __device__ float* maxima(int parity, int warp) const {
-    return at<float>(kMaxima) + (parity * kScoreWarps + warp) * kMlaTileRows;
+  // Of both workers, of all queries.
+  __device__ float* references() const { return at<float>(kReferences); }
+  __device__ float* wide_maxima(int warp) const { return at<float>(kMaxima) + warp * kMlaTileRows; }
+  // The last tile whose scores or scales were too large for what was known before it.
+  __device__ int& exceeded(int worker, int parity) const {
+    return at<int>(kExceeded)[worker * 2 + parity];
   }
-  __device__ float* highest(int parity) const {
-    return at<float>(kHighest) + parity * kMlaTileRows;
+  __device__ float* sums(int worker, int warp) const {
+    return at<float>(kSums) + (worker * kWorkerWarps + warp) * kMostColumns;
   }
-  __device__ float* sums(int warp) const { return at<float>(kSums) + warp * kMlaTileRows; }
   // From products to scores in powers of two.
   __device__ float* factors() const { return at<float>(kFactors); }
   // Keys that a query sees.
   __device__ int* limits() const { return at<int>(kLimits); }
-  // By which the sums before a tile shrink.
-  __device__ float* keep(int tiles) const { return at<float>(kKeep) + tiles % 2 * kMlaTileRows; }
-  // Whether any of them is not one.
-  __device__ int& shrinks(int tiles) const { return at<int>(kShrinks)[tiles % 2]; }
-  // Of a piece, when its last tile is scored: highest score in powers of two, sum of exponentials,
-  // and what one is in the sums of values.
-  __device__ float2* runs(int piece) const { return at<float2>(kRuns) + piece % 2 * kMlaTileRows; }
-  __device__ float& unit(int piece) const { return at<float>(kUnits)[piece % 2]; }
+  // Of a worker's part of a piece: highest score in powers of two, sum of exponentials, and what
+  // one is in its sums of values.
+  __device__ float2* runs(int worker) const { return at<float2>(kRuns) + worker * kMostColumns; }
+  __device__ float& unit(int worker) const { return at<float>(kUnits)[worker]; }
 
-  __device__ std::uint32_t barrier(int i) const {
-    return address + kBarriers + static_cast<std::uint32_t>(i * 8);
+  __device__ std::uint32_t full(int s) const {
+    return address + kBarriers + static_cast<std::uint32_t>(s * 8);
   }
-  __device__ std::uint32_t full(int s) const { return barrier(s); }
-  __device__ std::uint32_t empty(int s) const { return barrier(kStages + s); }
-  __device__ std::uint32_t scaled(int s) const { return barrier(2 * kStages + s); }
-  __device__ std::uint32_t weights_full() const { return barrier(3 * kStages); }
-  __device__ std::uint32_t weights_empty() const { return barrier(3 * kStages + 1); }
+  __device__ std::uint32_t empty(int s) const { return full(kMostStages + s); }
+  __device__ std::uint32_t scaled(int s) const { return full(2 * kMostStages + s); }
 };
 
 // The stage that a role uses next.
@@ -124,25 +167,24 @@ struct MlaFp8Cursor {
   int stage = 0;
   std::uint32_t parity = 0;
 
-  __device__ void advance() {
-    if (++stage == MlaFp8Tile::kStages) {
-      stage = 0;
-      parity ^= 1U;
-    }
+  // By fewer stages than there are.
+  __device__ void advance(const MlaFp8Tile& tile, int count = 1) {
+    stage += count;
+    if (stage < tile.stages) return;
+    stage -= tile.stages;
+    parity ^= 1U;
   }
-  // Until keys and scales are there.
-  __device__ void wait(const MlaFp8Tile& tile) const {
-    hopper::barrier_wait(tile.full(stage), parity);
-    hopper::barrier_wait(tile.scaled(stage), parity);
+  // By any number.
+  __device__ void skip(const MlaFp8Tile& tile, int count) {
+    advance(tile, count % tile.stages);
+    if (count / tile.stages % 2 != 0) parity ^= 1U;
   }
 };
 
-// What a role has behind it.
-struct MlaFp8Progress {
-  MlaFp8Cursor at;
-  int tiles = 0;  // of all pieces
-  int pieces = 0;
-};
+// All warps of a worker.
+__device__ inline void mla_fp8_worker_barrier(int worker) {
+  hopper::named_barrier(2 + worker, MlaFp8Tile::kGroupThreads);
+}
 
 // Two codes, in the lower or upper half of x, as fp16: exact.
 __device__ inline std::uint32_t widen_low(std::uint32_t x) {

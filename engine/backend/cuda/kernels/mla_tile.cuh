@@ -108,6 +108,7 @@ struct MlaPieces {
     memcpy(&loaded, words, sizeof(MlaShare));
     piece = loaded.first;
     count = loaded.pieces;
+    widest = loaded.widest;
     list = p.pieces + loaded.others;
   }
   // After the last.
@@ -123,6 +124,7 @@ struct MlaPieces {
   const MlaPiece* list;
   MlaPiece piece;
   int count;
+  int widest;  // query vectors in the largest row tile of all pieces
   int number = 0;
 };
 

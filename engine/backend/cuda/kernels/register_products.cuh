@@ -19,6 +19,8 @@ struct OperandDescriptors {
     asm("mov.b64 %0, {%1, %2};" : "=l"(descriptor) : "r"(low + (bytes >> 4)), "r"(kHigh));
     return descriptor;
   }
+  // Keeps the compiler from computing descriptors once and holding all of them.
+  __device__ void forget() { asm volatile("" : "+r"(low)); }
   std::uint32_t low;
 };
 

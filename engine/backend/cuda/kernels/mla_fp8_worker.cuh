@@ -1,0 +1,199 @@
+// The 512 + 64 attention over an fp8 cache: a warpgroup that scores keys and adds their values.
+#pragma once
+
+#include <cstdint>
+
+#include "engine/backend/cuda/kernels/mla_fp8_queries.cuh"
+#include "engine/backend/cuda/kernels/mla_fp8_result.cuh"
+#include "engine/backend/cuda/kernels/mla_fp8_scores.cuh"
+#include "engine/backend/cuda/kernels/mla_fp8_softmax.cuh"
+#include "engine/backend/cuda/kernels/mla_fp8_tile.cuh"
+#include "engine/backend/cuda/kernels/mla_fp8_values.cuh"
+#include "engine/backend/cuda/mla_attention_params.h"
+
+namespace latentd::cuda {
+
+// The stages of a tile.
+struct MlaFp8Place {
+  __device__ MlaFp8Place(const MlaFp8Tile& tile, MlaFp8Cursor at) {
+    for (int i = 0; i < 2; ++i, at.advance(tile)) {
+      stages[i] = at.stage;
+      parities[i] = at.parity;
+    }
+  }
+  __device__ void wait(const MlaFp8Tile& tile) const {
+    hopper::barrier_wait(tile.full(stages[0]), parities[0]);
+    hopper::barrier_wait(tile.full(stages[1]), parities[1]);
+  }
+  // For the keys and what their scales mean.
+  __device__ void wait_scaled(const MlaFp8Tile& tile) const {
+    wait(tile);
+    hopper::barrier_wait(tile.scaled(stages[0]), parities[0]);
+    hopper::barrier_wait(tile.scaled(stages[1]), parities[1]);
+  }
+  // A warp needs them no more; it counts as one of eight, or as two.
+  template <int kCount>
+  __device__ void release(const MlaFp8Tile& tile, int lane) const {
+    __syncwarp();
+    if (lane >= 2) return;
+    hopper::barrier_arrive_several<kCount>(tile.empty(lane == 0 ? stages[0] : stages[1]));
+  }
+  int stages[2];
+  std::uint32_t parities[2];
+};
+
+// Codes and scales of keys from `keys` on in a tile become zeros: what lies there may be NaN, which
+// a weight of zero does not take away. One worker.
+template <int kCopiedKeys>
+__device__ void mla_fp8_clear_keys(const MlaFp8Tile& tile, int warp, int lane, int first_stage,
+                                   int second_stage, int keys) {
+  static_assert(kMlaLatent / 16 == kWarp);
+#pragma unroll 1
+  for (int key = keys + warp; key < kMlaTileKeys; key += MlaFp8Tile::kWorkerWarps) {
+    const int stage = key < MlaFp8Tile::kStageKeys ? first_stage : second_stage;
+    const int own = key % MlaFp8Tile::kStageKeys;
+    *reinterpret_cast<uint4*>(tile.stage(stage) +
+                              MlaFp8Tile::code_offset<kCopiedKeys>(own, lane / 8) + lane % 8 * 16) =
+        uint4{0, 0, 0, 0};
+    if (lane == 0) {
+      tile.at<float4>(MlaFp8Tile::kScales)[stage * MlaFp8Tile::kStageKeys + own] =
+          float4{0.0F, 0.0F, 0.0F, 0.0F};
+    }
+  }
+  hopper::fence_async_shared();
+}
+
+// The stage `count` before.
+__device__ inline int mla_fp8_stage_before(const MlaFp8Tile& tile, const MlaFp8Cursor& at,
+                                           int count) {
+  const int stage = at.stage - count;
+  return stage < 0 ? stage + tile.stages : stage;
+}
+
+// Where a thread stores weights, of a group's.
+__device__ inline std::uint32_t mla_fp8_weights_offset(const MlaFp8Thread& self) {
+  const int row = self.lane % 8;
+  const int matrix = self.lane / 8;  // the warp's keys 0..7, 8..15, and the same 8 queries further
+  return static_cast<std::uint32_t>(matrix / 2 * MlaFp8Tile::kAtomBytes + row * 128 +
+                                    ((self.warp * 2 + matrix % 2) ^ row) * 16);
+}
+
+// A worker's way through the tiles of all pieces.
+struct MlaFp8Progress {
+  MlaFp8Cursor at;  // the first stage of the next piece
+  int tiles = 1;    // that the worker has scored, and one
+};
+
+// One of two workers: a piece of at most kQueries queries, whose tiles they take in turns, or one
+// of twice as many, kSplit, of which each has a half.
+template <int kCopiedKeys, int kQueries, bool kSplit>
+__device__ void mla_fp8_work_piece(const MlaFp8Tile& tile, const MlaAttentionParams& p,
+                                   const MlaPiece& piece, const MlaRows& rows,
+                                   const MlaFp8Thread& self, int rank, MlaFp8Progress& done) {
+  using namespace hopper;
+  constexpr int kArrivals = kSplit ? 1 : 2;
+  constexpr int kTurns = kSplit ? 1 : 2;
+  const int first_query = kSplit ? self.worker * kQueries : 0;
+  constexpr int kRows = kSplit ? 2 * kQueries : kQueries;
+  mla_fp8_begin_piece<kRows>(tile, p, piece, rows);
+  OperandDescriptors<MlaFp8Tile::kQueryGroupBytes> queries(
+      tile.address + static_cast<std::uint32_t>(MlaFp8Tile::kQueries<kRows> +
+                                                first_query / 8 * MlaFp8Tile::kQueryGroupBytes));
+  OperandDescriptors<MlaFp8Tile::kAtomBytes> weights(tile.weights<kQueries>(self.worker, 0));
+  const MlaFp8KeyRows<kCopiedKeys> key_rows(self);
+  const MlaFp8LatentRows<kCopiedKeys> latent_rows(self);
+  const std::uint32_t weights_to =
+      tile.weights<kQueries>(self.worker, 0) + mla_fp8_weights_offset(self);
+  const float* factors = tile.factors() + first_query;
+  const int* limits = tile.limits() + first_query;
+  const int least = limits[0];  // keys that all of the queries see
+  MlaFp8Sums<kQueries> sums;
+  sums.clear();
+  MlaFp8Softmax<kQueries> softmax;
+  const int tiles = piece.last_tile - piece.first_tile;
+  MlaFp8Cursor at = done.at;
+  if (!kSplit && self.worker == 1) at.advance(tile, 2);
+  int first_key = (piece.first_tile + (kSplit ? 0 : self.worker)) * kMlaTileKeys;
+  int left = kSplit ? tiles : (tiles + 1 - self.worker) / 2;  // of the worker
+  for (; left > 0; --left, first_key += kTurns * kMlaTileKeys, at.advance(tile, 2 * kTurns)) {
+    queries.forget();
+    weights.forget();
+    const MlaFp8Place place(tile, at);
+    place.wait(tile);
+    const int keys = piece.keys.context - first_key;
+    if (keys < kMlaTileKeys) {
+      if (!kSplit || self.worker == 0) {
+        mla_fp8_clear_keys<kCopiedKeys>(tile, self.warp, self.lane, place.stages[0],
+                                        place.stages[1], keys);
+      }
+      if constexpr (kSplit) {
+        mla_value_barrier();
+      } else {
+        mla_fp8_worker_barrier(self.worker);
+      }
+    }
+    const int stage = self.warp < 2 ? place.stages[0] : place.stages[1];
+    float scores[kQueries / 2];
+    mla_fp8_score_keys<kCopiedKeys, kQueries>(tile, self, key_rows, stage, queries, scores);
+    MlaFp8Values<kCopiedKeys, kQueries> values(latent_rows, tile.codes(place.stages[0]),
+                                               tile.codes(place.stages[1]));
+    values.load(0);
+    values.widen(0);
+    if (first_key + kMlaTileKeys > least) softmax.hide(self, limits, first_key, scores);
+    const int number = done.tiles++;
+    {
+      const MlaFp8Scales scales(tile, self, stage);
+      float weighed[kQueries / 2];
+      float added[kQueries / 4];
+      bool exceeds = softmax.weigh(self, factors, scores, weighed, added);
+      exceeds = exceeds || scales.largest() > softmax.unit;
+      if (__any_sync(kAllLanes, exceeds) && self.lane == 0) {
+        tile.exceeded(self.worker, number % 2) = number;
+      }
+      mla_fp8_store_weights<kQueries>(weights_to, softmax.unit, scales, weighed);
+      fence_async_shared();
+      mla_fp8_worker_barrier(self.worker);
+      if (tile.exceeded(self.worker, number % 2) == number) {
+        float keep[kQueries / 4];
+        softmax.look(tile, self, factors, number % 2, scales.largest(), scores, keep);
+        sums.shrink(keep);
+        softmax.weigh(self, factors, scores, weighed, added);
+        mla_fp8_store_weights<kQueries>(weights_to, softmax.unit, scales, weighed);
+        fence_async_shared();
+        mla_fp8_worker_barrier(self.worker);
+      }
+#pragma unroll
+      for (int i = 0; i < kQueries / 4; ++i) softmax.sum[i] += added[i];
+    }
+    values.add(weights, sums, [&] {
+      // Those of its last tile serve the worker once more.
+      if (kSplit || tiles < 2 || left > 1) place.template release<kArrivals>(tile, self.lane);
+    });
+  }
+  // The other worker's last tile lies before or behind the worker's own.
+  at = done.at;
+  at.skip(tile, 2 * tiles);
+  softmax.finish(tile, self);
+  if constexpr (kSplit) {
+    mla_fp8_worker_barrier(self.worker);
+    mla_fp8_store_all<kQueries>(tile, self, p, piece, rows, rank, first_query, sums);
+  } else if (tiles < 2) {
+    mla_fp8_worker_barrier(self.worker);
+    if (self.worker == 0) {
+      mla_fp8_store_all<kQueries>(tile, self, p, piece, rows, rank, 0, sums);
+    }
+  } else {
+    const bool last = (tiles - 1) % 2 == self.worker;
+    const int own = last ? 2 : 4;  // stages before the end
+    const int ends[2][2] = {
+        {mla_fp8_stage_before(tile, at, own), mla_fp8_stage_before(tile, at, own - 1)},
+        {mla_fp8_stage_before(tile, at, 6 - own), mla_fp8_stage_before(tile, at, 5 - own)}};
+    mla_fp8_store_joined<kQueries>(tile, self, p, piece, rows, rank, ends[0], ends[1], sums);
+    if (self.lane < 2) {
+      barrier_arrive_several<kArrivals>(tile.empty(self.lane == 0 ? ends[0][0] : ends[0][1]));
+    }
+  }
+  done.at = at;
+}
+
+}  // namespace latentd::cuda
