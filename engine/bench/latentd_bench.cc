@@ -139,12 +139,23 @@ class Bench {
         driver_(driver),
         backend_(backend),
         report_(options.csv),
-        cached_(static_cast<std::size_t>(num_slots(options)), 0) {}
+        cached_(slot_lengths(options).size(), 0) {}
 
-  static int num_slots(const Options& options) {
-    int slots = options.prefill_rows;
-    for (const int batch : options.batch) slots = std::max(slots, batch);
-    return slots;
+  // Tokens that each slot is ever asked to hold: few prompts may be long, and many rows are not.
+  static std::vector<int> slot_lengths(const Options& options) {
+    int rows = 1;
+    for (const int batch : options.batch) rows = std::max(rows, batch);
+    const auto slots = static_cast<std::size_t>(std::max(rows, options.prefill_rows));
+    std::vector<int> lengths(slots, 1);
+    const auto reach = [&lengths](int slots_used, int tokens) {
+      for (int slot = 0; slot < slots_used; ++slot) {
+        int& length = lengths[static_cast<std::size_t>(slot)];
+        length = std::max(length, tokens);
+      }
+    };
+    for (const int tokens : options.prefill) reach(options.prefill_rows, tokens);
+    for (const int tokens : options.context) reach(rows, tokens + options.steps);
+    return lengths;
   }
 
   Status run() {
@@ -217,16 +228,12 @@ class Bench {
   std::vector<int> cached_;  // tokens in each slot's cache
 };
 
-// Tokens of the longest sequence, checked against the model's.
-Result<int> longest_sequence(const Options& options, const ModelConfig& config) {
-  int longest = 1;
-  for (const int tokens : options.prefill) longest = std::max(longest, tokens);
-  for (const int tokens : options.context) longest = std::max(longest, tokens + options.steps);
-  if (longest > config.max_position_embeddings) {
-    return invalid_argument("context", fmt::format("{} tokens exceed the model's {}", longest,
-                                                   config.max_position_embeddings));
-  }
-  return longest;
+// The longest sequence against the model's.
+Status check_lengths(const std::vector<int>& lengths, const ModelConfig& config) {
+  const int longest = *std::ranges::max_element(lengths);
+  if (longest <= config.max_position_embeddings) return ok_status();
+  return invalid_argument("context", fmt::format("{} tokens exceed the model's {}", longest,
+                                                 config.max_position_embeddings));
 }
 
 Result<CacheLayout> bench_layout(const Options& options, const ModelConfig& config) {
@@ -258,10 +265,9 @@ Status run(Options options) {
                                                options.copy_weights, options.batch_invariant},
                                               config));
   LATENTD_ASSIGN_OR_RETURN(const CacheLayout layout, bench_layout(options, config));
-  LATENTD_ASSIGN_OR_RETURN(const int longest, longest_sequence(options, config));
   StepDriverOptions driver_options;
-  driver_options.max_rows = Bench::num_slots(options);
-  driver_options.max_length = longest;
+  driver_options.lengths = Bench::slot_lengths(options);
+  LATENTD_RETURN_IF_ERROR(check_lengths(driver_options.lengths, config));
   driver_options.chunk = options.chunk;
   if (options.expanded_min_tokens.has_value()) {
     driver_options.expansion = ExpansionPolicy::from(*options.expanded_min_tokens);
@@ -273,12 +279,12 @@ Status run(Options options) {
     return invalid_argument("shared", fmt::format("{} tokens are not whole pages of {}",
                                                   options.shared, layout.page_tokens()));
   }
-  driver_options.shared =
-      std::min(options.shared, longest / layout.page_tokens() * layout.page_tokens());
+  driver_options.shared = options.shared;
   driver_options.shares_prefixes = options.shared_prefixes;
   if (options.graphs) {
     driver_options.graph_buckets =
-        graph_buckets(std::min(driver_options.max_rows, ModelRunner::kLogitsSlice));
+        graph_buckets(std::min(static_cast<int>(driver_options.lengths.size()),
+                               ModelRunner::kLogitsSlice));
   }
   const TimePoint begin = steady_now();
   LATENTD_RETURN_IF_ERROR(load_weights(options, bench->backend(), model));

@@ -14,10 +14,10 @@ constexpr std::uint64_t kTokenSeed = 1;
 
 StepDriver::StepDriver(const ModelConfig& config, const StepDriverOptions& options)
     : vocab_size_(config.vocab_size), options_(options), random_(kTokenSeed) {
-  for (int slot = 0; slot < options.max_rows; ++slot) {
+  for (std::size_t slot = 0; slot < options.lengths.size(); ++slot) {
     auto request = std::make_unique<Request>();
     request->prompt = {0};
-    request->sampling.seed = static_cast<std::uint64_t>(slot);
+    request->sampling.seed = slot;
     requests_.push_back(std::move(request));
   }
 }
@@ -27,12 +27,16 @@ Result<std::unique_ptr<StepDriver>> StepDriver::create(Backend& backend, const M
                                                        const CacheLayout& layout,
                                                        const StepDriverOptions& options) {
   RunnerOptions runner;
-  runner.max_num_seqs = options.max_rows;
-  runner.max_num_batched_tokens = std::max(options.chunk, options.max_rows);
-  runner.max_model_len = options.max_length;
-  const int pages_per_slot = layout.pages_for_tokens(options.max_length);
-  const int shared_pages = options.shared / layout.page_tokens();
-  runner.num_pages = shared_pages + options.max_rows * (pages_per_slot - shared_pages);
+  const int slots = static_cast<int>(options.lengths.size());
+  runner.max_num_seqs = slots;
+  runner.max_num_batched_tokens = std::max(options.chunk, slots);
+  runner.max_model_len = *std::ranges::max_element(options.lengths);
+  const int shared_pages = std::min(options.shared / layout.page_tokens(),
+                                    layout.pages_for_tokens(runner.max_model_len));
+  runner.num_pages = shared_pages;
+  for (const int length : options.lengths) {
+    runner.num_pages += std::max(layout.pages_for_tokens(length) - shared_pages, 0);
+  }
   runner.shares_prefixes = options.shares_prefixes;
   runner.expansion = options.expansion;
   runner.graph_buckets = options.graph_buckets;
@@ -45,14 +49,14 @@ Result<std::unique_ptr<StepDriver>> StepDriver::create(Backend& backend, const M
 
   // The first step introduces all slots.
   const auto introduce = [&](int /*step*/, BatchPlan& plan) {
-    for (int slot = 0; slot < options.max_rows; ++slot) {
+    int own_page = shared_pages;
+    for (int slot = 0; slot < slots; ++slot) {
+      const auto index = static_cast<std::size_t>(slot);
       const auto first_page = static_cast<std::int32_t>(plan.pages.size());
-      for (int i = 0; i < pages_per_slot; ++i) {
-        plan.pages.emplace_back(i < shared_pages ? i : slot * (pages_per_slot - shared_pages) + i);
-      }
-      plan.starts.push_back(
-          {SlotId(slot), driver->requests_[static_cast<std::size_t>(slot)].get()});
-      plan.page_changes.push_back({SlotId(slot), 0, pages_per_slot, first_page});
+      const int pages = layout.pages_for_tokens(options.lengths[index]);
+      for (int i = 0; i < pages; ++i) plan.pages.emplace_back(i < shared_pages ? i : own_page++);
+      plan.starts.push_back({SlotId(slot), driver->requests_[index].get()});
+      plan.page_changes.push_back({SlotId(slot), 0, pages, first_page});
       plan.rows.push_back(driver->make_row(plan, slot, 0, 1, /*last=*/true));
     }
   };

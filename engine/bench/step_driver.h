@@ -27,8 +27,7 @@
 namespace latentd {
 
 struct StepDriverOptions {
-  int max_rows = 1;
-  int max_length = 1;              // tokens of a sequence
+  std::vector<int> lengths = {1};  // tokens that each slot can hold
   int chunk = 512;                 // most tokens of a step, if there are not more rows
   ExpansionPolicy expansion;       // RunnerOptions
   int depth = 1;                   // decode steps in flight, 1 or 2

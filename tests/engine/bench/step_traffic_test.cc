@@ -3,11 +3,16 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <memory>
+#include <string_view>
+#include <utility>
+#include <vector>
 
 #include "engine/backend/cpu/cpu_backend.h"
 #include "engine/bench/step_driver.h"
 #include "engine/model/json.h"
 #include "engine/random_weights.h"
+#include "tests/support/forwarding_backend.h"
 
 namespace latentd {
 namespace {
@@ -78,14 +83,46 @@ TEST(StepDriver, RunsPromptsInChunksAndBatches) {
   const CacheLayout layout = CacheLayout::mla(2, 8, 4, DType::kBF16);
   for (const int depth : {1, 2}) {
     StepDriverOptions options;
-    options.max_rows = 3;
-    options.max_length = 40;
+    options.lengths = {40, 40, 40};
     options.chunk = 16;
     options.depth = depth;
     const auto driver = StepDriver::create(*backend, config, weights, layout, options).value();
     EXPECT_GT(driver->prefill(1, 2, 0, 35).value(), 0.0);
     EXPECT_EQ(driver->decode(3, 36, 4).value().size(), 4U);
   }
+}
+
+// Counts the bytes of the cache.
+class CacheWatch final : public ForwardingBackend {
+ public:
+  using ForwardingBackend::ForwardingBackend;
+  Result<std::unique_ptr<Buffer>> allocate(MemoryKind kind, std::size_t bytes,
+                                           std::string_view purpose) override {
+    if (purpose == "cache") cache_bytes += bytes;
+    return inner().allocate(kind, bytes, purpose);
+  }
+  std::size_t cache_bytes = 0;
+};
+
+TEST(StepDriver, TakesCacheForWhatEachSlotHoldsAndSharedPagesOnce) {
+  ModelConfig config = small_config();
+  config.max_position_embeddings = 1024;
+  CacheWatch backend(make_cpu_backend({.threads = 1}).value());
+  const ModelWeights weights = random_weights(backend, config, 1).value();
+  const CacheLayout layout = CacheLayout::mla(2, 8, 4, DType::kBF16);
+  const int page = layout.page_tokens();
+  const auto pages_taken = [&](std::vector<int> lengths, int shared) {
+    StepDriverOptions options;
+    options.lengths = std::move(lengths);
+    options.shared = shared;
+    backend.cache_bytes = 0;
+    const auto driver = StepDriver::create(backend, config, weights, layout, options).value();
+    EXPECT_GT(driver->prefill(0, 1, 0, 9 * page).value(), 0.0);
+    return static_cast<int>(backend.cache_bytes / layout.page_bytes());
+  };
+  EXPECT_EQ(pages_taken({10 * page, page, page}, 0), 12);
+  EXPECT_EQ(pages_taken({10 * page, 3 * page, 1}, 2 * page), 2 + 8 + 1);
+  EXPECT_EQ(pages_taken({10 * page, 10 * page}, 1000 * page), 10);
 }
 
 TEST(BenchConfig, IsOf122MillionParameters) {
