@@ -19,14 +19,16 @@ Probe judge(double rate, const Scenario& scenario, const RunResult& result,
   probe.ttft_ms = ms(measures.ttft);
   probe.itl_ms = ms(measures.itl);
   probe.e2e_ms = ms(measures.e2e);
-  const double ended = static_cast<double>(total.completed + total.failed);
-  probe.failed = ended > 0.0 ? static_cast<double>(total.failed) / ended : 1.0;
+  probe.requests = total.completed + total.failed;
+  if (probe.requests > 0) {
+    probe.failed = static_cast<double>(total.failed) / static_cast<double>(probe.requests);
+  }
   const double end = scenario.duration_s > 0.0 ? scenario.duration_s : measures.last_end_seconds;
   probe.output_tokens_per_s =
       static_cast<double>(measures.window_tokens) / std::max(end - scenario.warmup_s, 1e-9);
   const auto within = [](double value, double limit) { return limit <= 0.0 || value <= limit; };
   const Slo& slo = scenario.slo;
-  probe.met = within(probe.ttft_ms, slo.ttft_ms) && within(probe.itl_ms, slo.itl_ms) &&
+  probe.met = probe.requests > 0 && within(probe.ttft_ms, slo.ttft_ms) && within(probe.itl_ms, slo.itl_ms) &&
               within(probe.e2e_ms, slo.e2e_ms) && probe.failed <= options.max_failed;
   return probe;
 }
@@ -39,6 +41,7 @@ Result<std::vector<Probe>> sweep(const SweepOptions& options,
   double rate = options.first_rate;
   while (static_cast<int>(probes.size()) < options.max_probes) {
     LATENTD_ASSIGN_OR_RETURN(const Probe made, probe(rate));
+    if (made.requests == 0) break;
     probes.push_back(made);
     (made.met ? held : failed) = rate;
     if (failed > 0.0 && held > 0.0) {
@@ -60,6 +63,10 @@ double best_rate(const std::vector<Probe>& probes) {
 }
 
 std::string probe_line(const Probe& probe) {
+  if (probe.requests == 0) {
+    return fmt::format("{:>9.2f} requests/s  no request is due in a probe: lengthen --duration",
+                       probe.rate);
+  }
   return fmt::format(
       "{:>9.2f} requests/s  ttft {:>9.1f} ms  itl {:>8.1f} ms  e2e {:>9.1f} ms  failed {:>5.1f} %  "
       "{:>8.0f} tokens/s  {}",
@@ -75,9 +82,9 @@ std::string sweep_json(const std::vector<Probe>& probes) {
   for (std::size_t i = 0; i < probes.size(); ++i) {
     const Probe& probe = probes[i];
     out += fmt::format(
-        "{}\n  {{\"rate\": {}, \"met\": {}, \"ttft_ms\": {}, \"itl_ms\": {}, \"e2e_ms\": {}, "
+        "{}\n  {{\"rate\": {}, \"requests\": {}, \"met\": {}, \"ttft_ms\": {}, \"itl_ms\": {}, \"e2e_ms\": {}, "
         "\"failed\": {}, \"output_tokens_per_s\": {}}}",
-        i == 0 ? "" : ",", probe.rate, probe.met, probe.ttft_ms, probe.itl_ms, probe.e2e_ms,
+        i == 0 ? "" : ",", probe.rate, probe.requests, probe.met, probe.ttft_ms, probe.itl_ms, probe.e2e_ms,
         probe.failed, probe.output_tokens_per_s);
   }
   return out + "\n ]\n}\n";

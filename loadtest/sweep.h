@@ -2,9 +2,11 @@
 //
 // The rate grows by `growth` until it fails, then the gap between the highest that held and the
 // lowest that failed is halved until it is within `precision`. Every probe is a whole run with its
-// own warm-up and its own seed, so that it finds nothing of the others in a prefix cache.
+// own warm-up and its own seed, so that it finds nothing of the others in a prefix cache. A probe
+// too short for a request of its rate says nothing, and ends the search.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <string>
 #include <vector>
@@ -25,6 +27,7 @@ struct SweepOptions {
 
 struct Probe {
   double rate = 0.0;
+  std::uint64_t requests = 0;  // that ended; none: no verdict
   bool met = false;
   double ttft_ms = 0.0, itl_ms = 0.0, e2e_ms = 0.0;  // at the quantile
   double failed = 0.0;                               // share

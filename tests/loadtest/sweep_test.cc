@@ -1,5 +1,6 @@
 #include "loadtest/sweep.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 namespace latentd::loadtest {
@@ -10,6 +11,7 @@ auto server_that_holds(double limit, int& probes) {
     ++probes;
     Probe probe;
     probe.rate = rate;
+    probe.requests = 100;
     probe.met = rate <= limit;
     return probe;
   };
@@ -37,6 +39,23 @@ TEST(Sweep, EndsAfterSoManyProbesAndSaysWhenNoneMet) {
   ASSERT_TRUE(probes.ok());
   EXPECT_EQ(made, 5);
   EXPECT_EQ(best_rate(*probes), 0.0);
+}
+
+TEST(Sweep, EndsWhereAProbeIsTooShortForARequest) {
+  SweepOptions options;
+  int made = 0;
+  const auto probes = sweep(options, [&](double rate) -> Result<Probe> {
+    Probe probe = server_that_holds(0.0, made)(rate).value();
+    if (rate < 0.2) probe.requests = 0;
+    return probe;
+  });
+  ASSERT_TRUE(probes.ok());
+  EXPECT_EQ(made, 4);  // at 1, 0.5, 0.25 and 0.125 requests/s
+  EXPECT_EQ(probes->size(), 3U);
+
+  const Probe nothing = judge(1.0, Scenario{}, RunResult{}, options);
+  EXPECT_FALSE(nothing.met);
+  EXPECT_THAT(probe_line(nothing), ::testing::HasSubstr("--duration"));
 }
 
 TEST(Sweep, JudgesByTheQuantileAndTheShareThatFailed) {
