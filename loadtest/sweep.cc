@@ -28,8 +28,9 @@ Probe judge(double rate, const Scenario& scenario, const RunResult& result,
       static_cast<double>(measures.window_tokens) / std::max(end - scenario.warmup_s, 1e-9);
   const auto within = [](double value, double limit) { return limit <= 0.0 || value <= limit; };
   const Slo& slo = scenario.slo;
-  probe.met = probe.requests > 0 && within(probe.ttft_ms, slo.ttft_ms) && within(probe.itl_ms, slo.itl_ms) &&
-              within(probe.e2e_ms, slo.e2e_ms) && probe.failed <= options.max_failed;
+  probe.met = probe.requests > 0 && within(probe.ttft_ms, slo.ttft_ms) &&
+              within(probe.itl_ms, slo.itl_ms) && within(probe.e2e_ms, slo.e2e_ms) &&
+              probe.failed <= options.max_failed;
   return probe;
 }
 
@@ -82,10 +83,11 @@ std::string sweep_json(const std::vector<Probe>& probes) {
   for (std::size_t i = 0; i < probes.size(); ++i) {
     const Probe& probe = probes[i];
     out += fmt::format(
-        "{}\n  {{\"rate\": {}, \"requests\": {}, \"met\": {}, \"ttft_ms\": {}, \"itl_ms\": {}, \"e2e_ms\": {}, "
+        "{}\n  {{\"rate\": {}, \"requests\": {}, \"met\": {}, \"ttft_ms\": {}, \"itl_ms\": {}, "
+        "\"e2e_ms\": {}, "
         "\"failed\": {}, \"output_tokens_per_s\": {}}}",
-        i == 0 ? "" : ",", probe.rate, probe.requests, probe.met, probe.ttft_ms, probe.itl_ms, probe.e2e_ms,
-        probe.failed, probe.output_tokens_per_s);
+        i == 0 ? "" : ",", probe.rate, probe.requests, probe.met, probe.ttft_ms, probe.itl_ms,
+        probe.e2e_ms, probe.failed, probe.output_tokens_per_s);
   }
   return out + "\n ]\n}\n";
 }

@@ -282,9 +282,8 @@ Status run(Options options) {
   driver_options.shared = options.shared;
   driver_options.shares_prefixes = options.shared_prefixes;
   if (options.graphs) {
-    driver_options.graph_buckets =
-        graph_buckets(std::min(static_cast<int>(driver_options.lengths.size()),
-                               ModelRunner::kLogitsSlice));
+    driver_options.graph_buckets = graph_buckets(
+        std::min(static_cast<int>(driver_options.lengths.size()), ModelRunner::kLogitsSlice));
   }
   const TimePoint begin = steady_now();
   LATENTD_RETURN_IF_ERROR(load_weights(options, bench->backend(), model));
