@@ -40,8 +40,6 @@ struct ForwardParams {
 // hidden[t] = the residual stream of token t after the last layer, before the final norm.
 void forward(Backend& backend, const ForwardParams& params);
 
-MlaGeometry mla_geometry(const ModelConfig& config);
-GqaGeometry gqa_geometry(const ModelConfig& config);
 RoutingParams routing_params(const MoeConfig& moe);
 
 // Elements of FfnScratch::gate_up that one token needs: gate and up of all MLPs that it passes in

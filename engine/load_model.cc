@@ -6,8 +6,8 @@
 #include <limits>
 #include <utility>
 
+#include "engine/backend/geometry.h"
 #include "engine/device.h"
-#include "engine/forward.h"
 #include "engine/graph_buckets.h"
 #include "engine/random_weights.h"
 #include "engine/runner_memory.h"

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "engine/backend/geometry.h"
 #include "engine/model/rope_tables.h"
 #include "engine/model_runner.h"
 

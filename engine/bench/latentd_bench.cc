@@ -19,10 +19,10 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "engine/backend/geometry.h"
 #include "engine/bench/bench_backend.h"
 #include "engine/bench/step_driver.h"
 #include "engine/bench/step_traffic.h"
-#include "engine/forward.h"
 #include "engine/graph_buckets.h"
 #include "engine/memory_plan.h"
 #include "engine/model/json.h"

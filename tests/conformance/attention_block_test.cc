@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "engine/backend/geometry.h"
 #include "engine/backend/mla_attention_block.h"
 #include "engine/model/rope_tables.h"
 #include "tests/conformance/device.h"
@@ -51,22 +52,6 @@ ModelConfig config_of(const Shape& s) {
   return config;
 }
 
-MlaGeometry geometry_of(const ModelConfig& config) {
-  MlaGeometry g;
-  g.num_heads = config.num_heads;
-  g.q_lora_rank = config.q_lora_rank;
-  g.kv_lora_rank = config.kv_lora_rank;
-  g.nope_dim = config.qk_nope_head_dim;
-  g.rope_dim = config.qk_rope_head_dim;
-  g.v_dim = config.v_head_dim;
-  g.hidden_size = config.hidden_size;
-  g.softmax_scale = config.softmax_scale;
-  g.norm_eps = config.rms_norm_eps;
-  g.latent_norm_eps = config.latent_norm_eps;
-  g.rope_interleaved = config.rope.interleaved;
-  return g;
-}
-
 class Block {
  public:
   Block(const Case& test_case, const Shape& shape)
@@ -75,7 +60,7 @@ class Block {
         config_(config_of(shape)),
         random_(kSeed),
         device_(*test_case.backend),
-        cache_(device_, random_, geometry_of(config_), test_case.cache,
+        cache_(device_, random_, mla_geometry(config_), test_case.cache,
                std::vector<int>(kSlots, kLength)) {
     fill_weights();
     for (int t = 0; t < kLength; ++t) inputs_.push_back(random_values(random_, size(shape.hidden)));
@@ -98,7 +83,7 @@ class Block {
     MlaBlockParams p;
     p.batch = make_batch(device_, cache_, rows);
     p.cache = cache_.view();
-    p.geometry = geometry_of(config_);
+    p.geometry = mla_geometry(config_);
     p.weights = &weights_;
     p.rope_cos = cosines_;
     p.rope_sin = sines_;

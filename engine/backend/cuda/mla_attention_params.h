@@ -61,8 +61,9 @@ struct MlaAttentionParams {
   const std::int32_t* pages = nullptr;
   const MlaSegment* segments = nullptr;
   MlaPartials partials;
-  // A launch before has read the plan: it, and the keys of tokens before this step, were complete
-  // before the launch before began.
+  // Not the plan's first launch. Then the plan, and the keys of tokens before this step, need not
+  // be waited for: each block of the first launch fills a multiprocessor and stays until they are
+  // complete, and nothing that comes behind it can be placed until one leaves.
   bool known = false;
 };
 
