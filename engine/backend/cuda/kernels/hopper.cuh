@@ -161,6 +161,15 @@ __device__ inline void take_registers() {
   asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kCount));
 }
 
+// Four matrices of [8, 8] 16-bit elements: lanes 8 i .. 8 i + 7 say where the rows of matrix i go,
+// 16 bytes each; lane l holds of each matrix elements 2 (l % 4) and the next of row l / 4.
+__device__ inline void store_matrices(std::uint32_t row, std::uint32_t a, std::uint32_t b,
+                                      std::uint32_t c, std::uint32_t d) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(row),
+               "r"(a), "r"(b), "r"(c), "r"(d)
+               : "memory");
+}
+
 // Keeps reads of `d` behind what came before: products write registers after their instruction.
 template <int kCount>
 __device__ inline void wgmma_results(float (&d)[kCount]) {

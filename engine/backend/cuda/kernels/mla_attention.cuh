@@ -4,10 +4,10 @@
 // 8 tokens, each nine atoms of [8 tokens, 64 columns] under the 128-byte swizzle. Read along the
 // columns they are the keys of Q K^T, read along the tokens the values of P V, so nothing is
 // transposed. For a key tile of two stages the scorer computes S = Q K^T [64 rows, 64 keys], keeps
-// the rows' running maxima and sums, and hands P = exp2(S - maximum) over in shared memory, half by
-// half, with the factors by which older sums shrink. Each of the others adds P V into its 256 of
-// the 512 columns, which it holds in registers from the first to the last tile of a piece. The
-// scorer is a tile ahead, so its exponentials hide behind the products.
+// the rows' sums, and hands P = exp2(S - reference) over in shared memory, half by half. A row's
+// reference moves only where scores exceed it by far; then older sums shrink. Each of the others
+// adds P V into its 256 of the 512 columns, which it holds in registers from the first to the last
+// tile of a piece. The scorer is a tile ahead, so its exponentials hide behind the products.
 //
 // A piece that is all of its unit is divided by its sum and written as bf16. Others leave partial
 // sums, and after its last piece a CTA merges its part of the rows of every unit that it shared, in
@@ -22,6 +22,7 @@
 #include "engine/backend/cuda/kernels/block.cuh"
 #include "engine/backend/cuda/kernels/hopper.cuh"
 #include "engine/backend/cuda/kernels/mla_merge.cuh"
+#include "engine/backend/cuda/kernels/mla_softmax.cuh"
 #include "engine/backend/cuda/kernels/mla_tile.cuh"
 #include "engine/backend/cuda/mla_attention_params.h"
 
@@ -200,84 +201,19 @@ __device__ inline void mla_clear_keys(const MlaTile& tile, int first_stage, int 
   __syncwarp();
 }
 
-// A thread's two rows under the online softmax. Scores are those of a key tile, a half for each
-// stage.
-struct MlaSoftmax {
-  float highest[2] = {-INFINITY, -INFINITY};  // of the scores so far, unscaled
-  float sum[2] = {0.0F, 0.0F};                // of the exponentials of the thread's own keys
-  float offset[2];                            // what to take off scaled scores
-  int limit[2];                               // keys that the row sees
-  int seen;                                   // keys that all rows of the warp see
-
-  // The thread's rows are query vectors `vector` and vector + 8 of a unit.
-  __device__ void look(const MlaKeys& keys, const MlaPiece& piece, const MlaDivision& d,
-                       int vector) {
-    limit[0] = keys.limit(piece, d, vector);
-    limit[1] = keys.limit(piece, d, vector + 8);
-    seen = __reduce_min_sync(kAllLanes, min(limit[0], limit[1]));
-  }
-  // Hides keys that a row does not see; most tiles are seen by all. The thread's are first_key +
-  // column and others behind.
-  __device__ void mask(float (&scores)[2][16], int first_key, int column) const {
-    if (first_key + kMlaTileKeys <= seen) return;
-#pragma unroll
-    for (int i = 0; i < 32; ++i) {
-      if (first_key + column + i / 4 * 8 + i % 2 >= limit[i / 2 % 2]) {
-        scores[i / 16][i % 16] = -INFINITY;
-      }
-    }
-  }
-  // Of all scores so far; keep: by what the sums before shrink.
-  __device__ void find_highest(const float (&scores)[2][16], float scale, float (&keep)[2]) {
-#pragma unroll
-    for (int row = 0; row < 2; ++row) {
-      float most[4];
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        const float* own = &scores[i / 2][i % 2 * 8 + row * 2];
-        most[i] = fmaxf(fmaxf(own[0], own[1]), fmaxf(own[4], own[5]));
-      }
-      float now = fmaxf(fmaxf(most[0], most[1]), fmaxf(most[2], most[3]));
-      now = fmaxf(now, __shfl_xor_sync(kAllLanes, now, 1));
-      now = fmaxf(now, __shfl_xor_sync(kAllLanes, now, 2));
-      now = fmaxf(now, highest[row]);
-      // A row that has seen nothing yet: every weight is 2^(-inf - 0).
-      offset[row] = now == -INFINITY ? 0.0F : now * scale;
-      keep[row] = exp2_fast(highest[row] * scale - offset[row]);
-      highest[row] = now;
-      sum[row] *= keep[row];
-    }
-  }
-  // Scores of half a tile become exponentials.
-  __device__ void step(float (&scores)[16], float scale) {
-#pragma unroll
-    for (int i = 0; i < 16; ++i) {
-      scores[i] = exp2_fast(fmaf(scores[i], scale, -offset[i / 2 % 2]));
-      sum[i / 2 % 2] += scores[i];
-    }
-  }
-  // The sums over all keys, after the last step.
-  __device__ void add_up() {
-#pragma unroll
-    for (int row = 0; row < 2; ++row) {
-      sum[row] += __shfl_xor_sync(kAllLanes, sum[row], 1);
-      sum[row] += __shfl_xor_sync(kAllLanes, sum[row], 2);
-    }
-  }
-};
-
-// The weights of 32 keys into shared memory.
+// The weights of 32 keys into shared memory, 16 rows a warp: lane l says where row l % 16 and its 8
+// keys l / 16 begin, and so for the 16 keys behind.
 __device__ inline void mla_store_weights(const MlaTile& tile, const MlaThread& thread, int half,
                                          const float (&weights)[16]) {
-  char* memory = tile.memory + MlaTile::kWeights + thread.row * 128 + thread.column * 2;
+  const int row = thread.row - thread.lane / 4 + thread.lane % 16;
+  const std::uint32_t row_at = tile.weights() + static_cast<std::uint32_t>(row * 128);
 #pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    const int chunk = (half * 4 + i) ^ (thread.row % 8);  // rows 8 apart swizzle alike
-#pragma unroll
-    for (int row = 0; row < 2; ++row) {
-      *reinterpret_cast<__nv_bfloat162*>(memory + row * 8 * 128 + chunk * 16) =
-          __floats2bfloat162_rn(weights[4 * i + 2 * row], weights[4 * i + 2 * row + 1]);
-    }
+  for (int i = 0; i < 2; ++i) {
+    const int chunk = (half * 4 + i * 2 + thread.lane / 16) ^ (row % 8);
+    const float* own = weights + i * 8;
+    hopper::store_matrices(row_at + static_cast<std::uint32_t>(chunk * 16),
+                           mla_pair(own[0], own[1]), mla_pair(own[2], own[3]),
+                           mla_pair(own[4], own[5]), mla_pair(own[6], own[7]));
   }
 }
 
@@ -312,20 +248,23 @@ __device__ inline void mla_score(const MlaTile& tile, const MlaAttentionParams& 
       if (has_rows) {
         float keep[2];
         softmax.mask(scores, first_key, thread.column);
-        softmax.find_highest(scores, scale, keep);
+        const float2 highest = softmax.relate(scores, scale);
+        const bool moves =
+            __any_sync(kAllLanes, highest.x > softmax.room[0] || highest.y > softmax.room[1]);
+        if (moves) softmax.move(scores, highest, keep);
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
-          softmax.step(scores[half], scale);
+          softmax.step(scores[half]);
           if (half == 1 && last) softmax.add_up();
           barrier_wait(tile.weights_empty(half), free_parity);
+          if (half == 0 && thread.lane == 0) tile.moved()[thread.row / 16] = moves ? 1 : 0;
           if (thread.column == 0) {
 #pragma unroll
             for (int row = 0; row < 2; ++row) {
               if (half == 0) {
-                tile.keep()[thread.row + row * 8] = keep[row];
+                if (moves) tile.keep()[thread.row + row * 8] = keep[row];
               } else if (last) {
-                tile.runs(pieces.number)[thread.row + row * 8] = {softmax.highest[row] * scale,
-                                                                  softmax.sum[row]};
+                tile.runs(pieces.number)[thread.row + row * 8] = softmax.run(row);
               }
             }
           }
@@ -494,12 +433,10 @@ __device__ void mla_values(const MlaTile& tile, const MlaAttentionParams& p, Mla
       barrier_wait(tile.full(first.index), first.parity);
       barrier_wait(tile.full(second.index), second.parity);
       barrier_wait(tile.weights_full(0), weights_parity);
-      if (rows.any_of_warp(thread.row)) {
+      if (rows.any_of_warp(thread.row) && tile.moved()[thread.row / 16] != 0) {
         const float keep[2] = {tile.keep()[thread.row], tile.keep()[thread.row + 8]};
-        if (__any_sync(kAllLanes, keep[0] != 1.0F || keep[1] != 1.0F)) {
 #pragma unroll
-          for (int i = 0; i < 128; ++i) sums.at(i) *= keep[i / 2 % 2];
-        }
+        for (int i = 0; i < 128; ++i) sums.at(i) *= keep[i / 2 % 2];
       }
       sums.settle();
       mla_add_values(tile, first.index, 0, group, sums);

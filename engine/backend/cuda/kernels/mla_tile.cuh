@@ -36,7 +36,8 @@ struct MlaTile {
   static constexpr int kWeights = kKeys + kStages * kStageBytes;
   static constexpr int kKeep = kWeights + kMlaTileRows * kMlaTileKeys * 2;  // [64] fp32
   static constexpr int kRuns = kKeep + kMlaTileRows * 4;                    // [2][64] float2
-  static constexpr int kBarriers = kRuns + 2 * kMlaTileRows * 8;
+  static constexpr int kMoved = kRuns + 2 * kMlaTileRows * 8;               // [kScoreWarps] int
+  static constexpr int kBarriers = kMoved + kScoreWarps * 4;
   static constexpr int kBytes = kBarriers + (2 * kStages + 6) * 8;
   static constexpr int kSharedBytes = kBytes;
 
@@ -48,7 +49,8 @@ struct MlaTile {
     return address + kKeys + static_cast<std::uint32_t>(s * kStageBytes);
   }
   __device__ std::uint32_t weights() const { return address + kWeights; }
-  // By which the sums before a tile shrink.
+  // Whether the sums of a warp's rows before a tile shrink, and by what.
+  __device__ int* moved() const { return reinterpret_cast<int*>(memory + kMoved); }
   __device__ float* keep() const { return reinterpret_cast<float*>(memory + kKeep); }
   // Of a piece, when its last tile is scored: highest score in powers of two, sum of exponentials.
   __device__ float2* runs(int piece) const {

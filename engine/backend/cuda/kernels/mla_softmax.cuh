@@ -1,0 +1,104 @@
+// The softmax of the 512 + 64 attention kernel: scores of a key tile become weights.
+#pragma once
+
+#include "engine/backend/cuda/kernels/block.cuh"
+#include "engine/backend/cuda/kernels/mla_tile.cuh"
+
+namespace latentd::cuda {
+
+// A thread's two rows under the online softmax. Scores are those of a key tile, a half for each
+// stage. They count in powers of two from a reference, which a row gets from the first key tile
+// that it sees and which moves to the row's highest score where that exceeds it by more than kRoom:
+// in few tiles, so the others need no maximum across lanes. Weights have the range of fp32, so the
+// room costs nothing.
+struct MlaSoftmax {
+  static constexpr float kRoom = 16.0F;
+  float reference[2] = {0.0F, 0.0F};
+  float room[2] = {-1e30F, -1e30F};  // kRoom where the row has a reference
+  float sum[2] = {0.0F, 0.0F};       // of the exponentials of the thread's own keys
+  int limit[2];                      // keys that the row sees
+  int seen;                          // keys that all rows of the warp see
+
+  // The thread's rows are query vectors `vector` and vector + 8 of a unit.
+  __device__ void look(const MlaKeys& keys, const MlaPiece& piece, const MlaDivision& d,
+                       int vector) {
+    limit[0] = keys.limit(piece, d, vector);
+    limit[1] = keys.limit(piece, d, vector + 8);
+    seen = __reduce_min_sync(kAllLanes, min(limit[0], limit[1]));
+  }
+  // Hides keys that a row does not see; most tiles are seen by all. The thread's are first_key +
+  // column and others behind.
+  __device__ void mask(float (&scores)[2][16], int first_key, int column) const {
+    if (first_key + kMlaTileKeys <= seen) return;
+#pragma unroll
+    for (int i = 0; i < 32; ++i) {
+      if (first_key + column + i / 4 * 8 + i % 2 >= limit[i / 2 % 2]) {
+        scores[i / 16][i % 16] = -INFINITY;
+      }
+    }
+  }
+  // Scores become powers of two over the reference. Returns the thread's highest of each row.
+  __device__ float2 relate(float (&scores)[2][16], float scale) const {
+    float highest[2];
+#pragma unroll
+    for (int row = 0; row < 2; ++row) {
+      float most[4];
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        float* own = &scores[i / 2][i % 2 * 8 + row * 2];
+#pragma unroll
+        for (int j = 0; j < 8; j += 4) {
+          own[j] = fmaf(own[j], scale, -reference[row]);
+          own[j + 1] = fmaf(own[j + 1], scale, -reference[row]);
+        }
+        most[i] = fmaxf(fmaxf(own[0], own[1]), fmaxf(own[4], own[5]));
+      }
+      highest[row] = fmaxf(fmaxf(most[0], most[1]), fmaxf(most[2], most[3]));
+    }
+    return {highest[0], highest[1]};
+  }
+  // Moves the references of rows whose scores exceed them; keep: by what the sums before shrink.
+  // What happens to a row depends on its own scores alone.
+  __device__ void move(float (&scores)[2][16], float2 thread_highest, float (&keep)[2]) {
+    const float highest[2] = {thread_highest.x, thread_highest.y};
+#pragma unroll
+    for (int row = 0; row < 2; ++row) {
+      float most = fmaxf(highest[row], __shfl_xor_sync(kAllLanes, highest[row], 1));
+      most = fmaxf(most, __shfl_xor_sync(kAllLanes, most, 2));
+      const bool moves = most > room[row];
+      const float by = moves ? most : 0.0F;
+      // A row without a reference has no sums.
+      keep[row] = room[row] < 0.0F ? 1.0F : exp2_fast(-by);
+      if (moves) room[row] = kRoom;
+      reference[row] += by;
+      sum[row] *= keep[row];
+#pragma unroll
+      for (int i = 0; i < 16; ++i) scores[i / 8][i % 8 / 2 * 4 + i % 2 + row * 2] -= by;
+    }
+  }
+  // Scores of half a tile become exponentials.
+  __device__ void step(float (&scores)[16]) {
+#pragma unroll
+    for (float& score : scores) score = exp2_fast(score);
+#pragma unroll
+    for (int row = 0; row < 2; ++row) {
+      const float* own = scores + row * 2;
+      sum[row] +=
+          ((own[0] + own[1]) + (own[4] + own[5])) + ((own[8] + own[9]) + (own[12] + own[13]));
+    }
+  }
+  // The sums over all keys, after the last step.
+  __device__ void add_up() {
+#pragma unroll
+    for (int row = 0; row < 2; ++row) {
+      sum[row] += __shfl_xor_sync(kAllLanes, sum[row], 1);
+      sum[row] += __shfl_xor_sync(kAllLanes, sum[row], 2);
+    }
+  }
+  // How the row's scores ran. A row that has seen no keys has no reference.
+  __device__ float2 run(int row) const {
+    return {sum[row] == 0.0F ? -INFINITY : reference[row], sum[row]};
+  }
+};
+
+}  // namespace latentd::cuda
