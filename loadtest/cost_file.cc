@@ -14,17 +14,18 @@ namespace {
 constexpr const char* kSchema = "latentd.sim.cost/1";
 
 // JSON names, in microseconds, of the coefficients.
-constexpr std::array<std::pair<const char*, double CostModel::*>, 7> kFields = {{
+constexpr std::array<std::pair<const char*, double CostModel::*>, 8> kFields = {{
     {"step_us", &CostModel::step},
     {"row_us", &CostModel::row},
     {"token_us", &CostModel::token},
     {"row_pair_us", &CostModel::row_pair},
     {"token_pair_us", &CostModel::token_pair},
     {"crowd_pair_us", &CostModel::crowd_pair},
+    {"experts_us", &CostModel::experts},
     {"door_us", &CostModel::door},
 }};
 
-Result<Measurement> measurement_of(const ReportReader& report) {
+Result<Measurement> measurement_of(const ReportReader& report, double routed_share) {
   const auto engine = [&report](const char* field) {
     return report.number({"server", "engine", field});
   };
@@ -38,7 +39,11 @@ Result<Measurement> measurement_of(const ReportReader& report) {
   if (measured.seconds <= 0.0 || measured.work.steps <= 0.0) {
     return invalid_argument("report", "has no figures of latentd's engine (server.engine)");
   }
-  // As if all steps had as many rows: true of closed loops, and few others reach a crowd.
+  // As if all steps were alike: true of closed loops, and few others reach a crowd or few experts.
+  measured.work.experts =
+      measured.work.steps *
+      experts_read(routed_share, (measured.work.decode_rows + measured.work.prefill_tokens) /
+                                     measured.work.steps);
   measured.work.crowd_pairs =
       crowd_pairs(measured.work.decode_pairs, measured.work.decode_rows / measured.work.steps);
   return measured;
@@ -46,17 +51,17 @@ Result<Measurement> measurement_of(const ReportReader& report) {
 
 }  // namespace
 
-Result<Fit> fit_to_reports(const std::vector<std::string>& reports) {
+Result<Fit> fit_to_reports(const std::vector<std::string>& reports, double routed_share) {
   std::vector<Measurement> measurements;
   double door_ms = 1e9;
   for (const std::string& text : reports) {
     LATENTD_ASSIGN_OR_RETURN(const ReportReader report, ReportReader::parse(text));
-    LATENTD_ASSIGN_OR_RETURN(const Measurement measured, measurement_of(report));
+    LATENTD_ASSIGN_OR_RETURN(const Measurement measured, measurement_of(report, routed_share));
     measurements.push_back(measured);
     door_ms = std::min(door_ms, report.number({"latency_ms", "ttft", "mean"}) -
                                     report.number({"server", "prefill_ms_mean"}));
   }
-  LATENTD_ASSIGN_OR_RETURN(Fit fit, fit_cost_model(measurements));
+  LATENTD_ASSIGN_OR_RETURN(Fit fit, fit_cost_model(measurements, routed_share));
   fit.model.door = std::max(0.0, door_ms * 1e-3);
   return fit;
 }
@@ -65,6 +70,7 @@ std::string cost_json(const Fit& fit, std::size_t measurements) {
   nlohmann::ordered_json json;
   json["schema"] = kSchema;
   for (const auto& [name, member] : kFields) json[name] = fit.model.*member * 1e6;
+  json["routed_share"] = fit.model.routed_share;
   json["fitted_to"] = {{"measurements", measurements},
                        {"mean_error", fit.mean_error},
                        {"worst_error", fit.worst_error}};
@@ -82,6 +88,13 @@ Result<CostModel> parse_cost_json(std::string_view text) {
       return invalid_argument(std::string("cost.") + name, "must be a number of at least 0");
     }
     model.*member = json[name].get<double>() * 1e-6;
+  }
+  if (!json.contains("routed_share") || !json["routed_share"].is_number()) {
+    return invalid_argument("cost.routed_share", "must be a number");
+  }
+  model.routed_share = json["routed_share"].get<double>();
+  if (!(model.routed_share >= 0.0 && model.routed_share <= 1.0)) {
+    return invalid_argument("cost.routed_share", "must be in 0..1");
   }
   return model;
 }

@@ -20,7 +20,8 @@ namespace latentd::loadtest {
 
 // Fits steps to the reports' engine figures. The door is the least that a first token came later
 // than its prefill took, over the runs: that of requests that waited for nobody.
-Result<Fit> fit_to_reports(const std::vector<std::string>& reports);
+// routed_share as of experts_read.
+Result<Fit> fit_to_reports(const std::vector<std::string>& reports, double routed_share = 0.0);
 
 std::string cost_json(const Fit& fit, std::size_t measurements);
 Result<CostModel> parse_cost_json(std::string_view json);

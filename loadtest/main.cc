@@ -53,7 +53,9 @@ Status run(const Command& command) {
 
 Status run_sweep(const Command& command) {
   std::uint64_t probes = 0;
-  const auto probe = [&command, &probes](double rate) -> Result<Probe> {
+  double best_met = 0.0;
+  std::string best_report;
+  const auto probe = [&](double rate) -> Result<Probe> {
     Scenario scenario = command.scenario;
     // Equal prompts would be found in the prefix cache and flatter every probe but the first.
     scenario.seed = mix(scenario.seed, probes++);
@@ -67,6 +69,10 @@ Status run_sweep(const Command& command) {
     const Probe made = judge(rate, scenario, result, command.sweep);
     fmt::print("{}\n", probe_line(made));
     std::fflush(stdout);
+    if (made.met && made.rate > best_met) {
+      best_met = made.rate;
+      best_report = make_report(scenario, command.run, result);
+    }
     return made;
   };
   LATENTD_ASSIGN_OR_RETURN(const std::vector<Probe> made, sweep(command.sweep, probe));
@@ -76,7 +82,10 @@ Status run_sweep(const Command& command) {
   } else {
     fmt::print("no rate met the SLO\n");
   }
-  return write_file(command.json_out, sweep_json(made));
+  LATENTD_RETURN_IF_ERROR(write_file(command.json_out, sweep_json(made)));
+  if (best_report.empty()) return ok_status();
+  LATENTD_RETURN_IF_ERROR(write_file(command.report_out, best_report));
+  return write_page(command.html_out, best_report);
 }
 
 Status show(const Command& command) {

@@ -111,6 +111,9 @@ Result<Command> parse_command(int argc, const char* const* argv) {
   add_outputs(*run, command);
   add_sweep_flags(*sweep, command.sweep);
   sweep->add_option("--json", command.json_out, "write the probes here");
+  sweep->add_option("--report", command.report_out,
+                    "write the report of the highest rate that met the SLO here");
+  sweep->add_option("--html", command.html_out, "write that report as a page here");
   CLI::App* compare = app.add_subcommand("compare", "two reports; exits 1 when B is worse");
   compare->add_option("A", command.report_a)->required();
   compare->add_option("B", command.report_b)->required();

@@ -22,6 +22,7 @@ struct Command {
   RunOptions run;
   SweepOptions sweep;
   std::string json_out, html_out, requests_out;
+  std::string report_out;  // of a sweep's best probe
   std::string report_a, report_b;
   double threshold = 0.05;
   NullServerOptions null_server;

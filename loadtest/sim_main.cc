@@ -35,16 +35,17 @@ Status write_file(const std::string& path, const std::string& text) {
 Result<Fit> fit_of(const SimCommand& command, std::size_t& measurements) {
   if (!command.bench.empty()) {
     LATENTD_ASSIGN_OR_RETURN(const std::string text, read_file(command.bench));
-    LATENTD_ASSIGN_OR_RETURN(const auto rows, parse_bench_csv(text, command.chunk));
+    LATENTD_ASSIGN_OR_RETURN(const auto rows,
+                             parse_bench_csv(text, command.chunk, command.routed_share));
     measurements = rows.size();
-    return fit_cost_model(rows);
+    return fit_cost_model(rows, command.routed_share);
   }
   std::vector<std::string> reports;
   for (const std::string& path : command.reports) {
     LATENTD_ASSIGN_OR_RETURN(reports.emplace_back(), read_file(path));
   }
   measurements = reports.size();
-  return fit_to_reports(reports);
+  return fit_to_reports(reports, command.routed_share);
 }
 
 Status fit(const SimCommand& command) {
@@ -58,11 +59,12 @@ Status fit(const SimCommand& command) {
   const CostModel& model = found.model;
   fmt::print(
       "a step takes {:.1f} us, a decode row {:.2f} and {:.5f} a pair ({:.5f} more in a crowd), a "
-      "prefill token {:.3f} and {:.5f} a pair; a request {:.0f} us before\n"
+      "prefill token {:.3f} and {:.5f} a pair, all routed experts {:.1f}; a request {:.0f} us "
+      "before\n"
       "fitted to {} measurements, off by {:.1f} % on average, {:.1f} % at worst\n",
       model.step * 1e6, model.row * 1e6, model.row_pair * 1e6, model.crowd_pair * 1e6,
-      model.token * 1e6, model.token_pair * 1e6, model.door * 1e6, measurements,
-      found.mean_error * 100.0, found.worst_error * 100.0);
+      model.token * 1e6, model.token_pair * 1e6, model.experts * 1e6, model.door * 1e6,
+      measurements, found.mean_error * 100.0, found.worst_error * 100.0);
   return write_file(command.out, json);
 }
 

@@ -13,6 +13,10 @@ void add_fit_flags(CLI::App& app, SimCommand& command) {
   app.add_option("--chunk", command.chunk, "latentd-bench's --chunk")->check(CLI::PositiveNumber);
   app.add_option("--report", command.reports, "reports of latentd-loadtest: the whole server")
       ->excludes(bench);
+  app.add_option("--routed-share", command.routed_share,
+                 "share of the routed experts that a token takes (num_experts_per_tok / "
+                 "n_routed_experts); 0: a dense model")
+      ->check(CLI::Range(0.0, 1.0));
   app.add_option("--out", command.out, "write the cost model here; default: to standard output");
 }
 

@@ -21,6 +21,7 @@ struct SimCommand {
   // fit
   std::string bench;
   int chunk = 512;
+  double routed_share = 0.0;
   std::vector<std::string> reports;
   std::string out;
 

@@ -47,7 +47,7 @@ Result<Places> find_columns(std::size_t number, const std::vector<std::string_vi
 }
 
 Result<Measurement> parse_row(std::size_t number, const std::vector<std::string_view>& fields,
-                              const Places& places, int chunk) {
+                              const Places& places, int chunk, double routed_share) {
   std::array<double, kNumColumns> values{};
   for (std::size_t i = kRows; i < kNumColumns; ++i) {
     if (places[i] >= fields.size() || !to_double(fields[places[i]], values[i])) {
@@ -61,22 +61,32 @@ Result<Measurement> parse_row(std::size_t number, const std::vector<std::string_
   measured.seconds = values[kMs] * 1e-3;
   const double rows = values[kRows];
   const std::string_view phase = fields[places[kPhase]];
-  if (phase == "decode") {
+  if (phase == "mixed" && values[kTokens] <= rows) {
+    return bad_line(number, "a mixed step must have more tokens than rows");
+  }
+  if (phase == "decode" || phase == "mixed") {
     measured.work.decode_rows = rows;
     measured.work.decode_pairs = rows * (values[kContext] + 1.0);
     measured.work.crowd_pairs = crowd_pairs(measured.work.decode_pairs, rows);
+    measured.work.prefill_tokens = std::max(0.0, values[kTokens] - rows);
+    measured.work.prefill_pairs = piece_pairs(0.0, measured.work.prefill_tokens);
+    measured.work.experts = experts_read(routed_share, values[kTokens]);
     return measured;
   }
-  if (phase != "prefill") return bad_line(number, "the phase must be decode or prefill");
+  if (phase != "prefill") return bad_line(number, "the phase must be decode, mixed or prefill");
   measured.work.prefill_tokens = values[kTokens];
   measured.work.steps = std::ceil(values[kTokens] / chunk);
+  const double last = values[kTokens] - (measured.work.steps - 1.0) * chunk;
+  measured.work.experts = (measured.work.steps - 1.0) * experts_read(routed_share, chunk) +
+                          experts_read(routed_share, last);
   measured.work.prefill_pairs = rows * piece_pairs(0.0, values[kTokens] / rows);
   return measured;
 }
 
 }  // namespace
 
-Result<std::vector<Measurement>> parse_bench_csv(std::string_view text, int chunk) {
+Result<std::vector<Measurement>> parse_bench_csv(std::string_view text, int chunk,
+                                                 double routed_share) {
   std::vector<Measurement> measurements;
   Places places{};
   bool header = true;
@@ -91,7 +101,7 @@ Result<std::vector<Measurement>> parse_bench_csv(std::string_view text, int chun
       continue;
     }
     LATENTD_ASSIGN_OR_RETURN(const Measurement measured,
-                             parse_row(number, split(line), places, chunk));
+                             parse_row(number, split(line), places, chunk, routed_share));
     measurements.push_back(measured);
   }
   return measurements;

@@ -11,7 +11,9 @@
 
 namespace latentd::loadtest {
 
-// Prompts were cut into pieces of `chunk` tokens a step. kInvalidArgument with the line at fault.
-Result<std::vector<Measurement>> parse_bench_csv(std::string_view text, int chunk);
+// Prompts were cut into pieces of `chunk` tokens a step; routed_share as of experts_read.
+// kInvalidArgument with the line at fault.
+Result<std::vector<Measurement>> parse_bench_csv(std::string_view text, int chunk,
+                                                 double routed_share = 0.0);
 
 }  // namespace latentd::loadtest

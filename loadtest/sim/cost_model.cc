@@ -7,12 +7,12 @@
 namespace latentd::loadtest {
 namespace {
 
-constexpr std::size_t kTerms = 6;
+constexpr std::size_t kTerms = 7;
 using Terms = std::array<double, kTerms>;
 
 Terms terms_of(const StepWork& work) {
-  return {work.steps,        work.decode_rows,   work.prefill_tokens,
-          work.decode_pairs, work.prefill_pairs, work.crowd_pairs};
+  return {work.steps,         work.decode_rows, work.prefill_tokens, work.decode_pairs,
+          work.prefill_pairs, work.crowd_pairs, work.experts};
 }
 
 // Solves the normal equations over the terms in use, by elimination with pivots.
@@ -62,7 +62,11 @@ double crowd_pairs(double decode_pairs, double rows_of_a_step) {
   return rows_of_a_step > kCrowd ? decode_pairs * (1.0 - kCrowd / rows_of_a_step) : 0.0;
 }
 
-StepWork work_of(const BatchPlan& plan) {
+double experts_read(double routed_share, double tokens_of_a_step) {
+  return 1.0 - std::pow(1.0 - routed_share, tokens_of_a_step);
+}
+
+StepWork work_of(const BatchPlan& plan, double routed_share) {
   StepWork work;
   for (const PlanRow& row : plan.rows) {
     const bool decode = row.count == 1;
@@ -70,13 +74,15 @@ StepWork work_of(const BatchPlan& plan) {
     (decode ? work.decode_pairs : work.prefill_pairs) += piece_pairs(row.start, row.count);
   }
   work.crowd_pairs = crowd_pairs(work.decode_pairs, work.decode_rows);
+  work.experts = experts_read(routed_share, work.decode_rows + work.prefill_tokens);
   return work;
 }
 
-Result<Fit> fit_cost_model(const std::vector<Measurement>& measurements) {
-  if (measurements.size() < kTerms) {
-    return invalid_argument("measurements",
-                            "must be at least 6, got " + std::to_string(measurements.size()));
+Result<Fit> fit_cost_model(const std::vector<Measurement>& measurements, double routed_share) {
+  const std::size_t needed = routed_share > 0.0 ? kTerms : kTerms - 1;
+  if (measurements.size() < needed) {
+    return invalid_argument("measurements", "must be at least " + std::to_string(needed) +
+                                                ", got " + std::to_string(measurements.size()));
   }
   std::array<bool, kTerms> used;
   used.fill(true);
@@ -100,7 +106,7 @@ Result<Fit> fit_cost_model(const std::vector<Measurement>& measurements) {
     used[worst] = false;
   }
   Fit fit;
-  fit.model = {terms[0], terms[1], terms[2], terms[3], terms[4], terms[5], 0.0};
+  fit.model = {terms[0], terms[1], terms[2], terms[3], terms[4], terms[5], terms[6], routed_share};
   for (const Measurement& measured : measurements) {
     const double error =
         std::abs(fit.model.seconds(measured.work) - measured.seconds) / measured.seconds;

@@ -90,7 +90,7 @@ class Simulation final {
     if (plans_.size() < depth) {
       InFlight next;
       if (scheduler_.schedule(now_, next.plan)) {
-        next.seconds = options_.cost.seconds(work_of(next.plan));
+        next.seconds = options_.cost.seconds(work_of(next.plan, options_.cost.routed_share));
         plans_.push_back(std::move(next));
         launched = true;
       }

@@ -174,8 +174,10 @@ class RealServerTest(LoadTest):
     def test_an_unmeetable_slo_is_met_at_no_rate_and_a_generous_one_at_all(self) -> None:
         def sweep(*slo: str) -> dict:
             path = self.directory / "sweep.json"
+            best.unlink(missing_ok=True)
             command = [LOADTEST, "sweep", "--no-progress", "--url", self.server.url, "--rate", "20", "--requests", "10",
-                       "--prompt-tokens", "150", "--output-tokens", "4", "--max-probes", "3", "--json", str(path)]  # fmt: skip
+                       "--prompt-tokens", "150", "--output-tokens", "4", "--max-probes", "3", "--json", str(path),
+                       "--report", str(best), "--html", str(best.with_suffix(".html"))]  # fmt: skip
             subprocess.run(command + list(slo), check=True, stdout=subprocess.DEVNULL, timeout=500)
             return json.loads(path.read_text())
 
@@ -183,12 +185,18 @@ class RealServerTest(LoadTest):
             text = urllib.request.urlopen(self.server.url + "/metrics").read().decode()
             return sum(float(value) for value in re.findall(r"^vllm:prefix_cache_hits_total{[^}]*} (\S+)", text, re.M))
 
+        best = self.directory / "best.json"
         before = hits()
         generous = sweep("--slo-ttft-ms", "60000", "--slo-e2e-ms", "90000")
         self.assertEqual([probe["rate"] for probe in generous["probes"]], [20, 40, 80])
         self.assertEqual(generous["best_rate"], 80)
         self.assertEqual(hits(), before)  # no probe asks what another has asked
+        report = json.loads(best.read_text())  # of the highest rate that held
+        self.assertEqual(report["scenario"]["rate"], 80)
+        self.assertEqual(report["requests"]["completed"], 10)
+        self.assertIn("<svg", best.with_suffix(".html").read_text())
         unmeetable = sweep("--slo-ttft-ms", "0.001")
+        self.assertFalse(best.exists())
         self.assertEqual([probe["rate"] for probe in unmeetable["probes"]], [20, 10, 5])
         self.assertEqual(unmeetable["best_rate"], 0)
         self.assertTrue(all(probe["failed"] == 0 for probe in unmeetable["probes"]))

@@ -219,7 +219,7 @@ TEST(Simulator, NamesWhatIsWrongWithItsOptions) {
 }
 
 TEST(CostModel, FindsTheCoefficientsThatMadeTheMeasurements) {
-  const CostModel truth = {300e-6, 120e-6, 25e-6, 0.05e-6, 0.02e-6, 0.03e-6, 0.0};
+  const CostModel truth = {300e-6, 120e-6, 25e-6, 0.05e-6, 0.02e-6, 0.03e-6};
   std::vector<Measurement> measurements;
   for (const double rows : {1.0, 4.0, 16.0}) {
     for (const double context : {64.0, 512.0}) {
@@ -249,6 +249,34 @@ TEST(CostModel, ACrowdBeginsAfterTheFirstRows) {
   EXPECT_EQ(crowd_pairs(800.0, 2.0 * kCrowd), 400.0);
 }
 
+TEST(CostModel, AStepReadsTheExpertsThatItsTokensChose) {
+  EXPECT_EQ(experts_read(0.0, 100.0), 0.0);  // dense
+  EXPECT_DOUBLE_EQ(experts_read(0.25, 1.0), 0.25);
+  EXPECT_DOUBLE_EQ(experts_read(0.25, 2.0), 0.4375);
+  EXPECT_NEAR(experts_read(0.25, 100.0), 1.0, 1e-9);
+  BatchPlan plan;
+  plan.rows.resize(2);
+  plan.rows[0].count = 1;
+  plan.rows[1].count = 3;
+  EXPECT_DOUBLE_EQ(work_of(plan, 0.25).experts, experts_read(0.25, 4.0));
+}
+
+// latentd-bench's rows of DeepSeek-V2-Lite on an H200: the second token of a step costs nearly what
+// the first one does, the 200th nothing.
+TEST(CostModel, FollowsAMixtureOfExperts) {
+  std::string csv = "phase,rows,tokens,context,ms\n";
+  csv += "prefill,1,1024,0,15.926\nprefill,1,4096,0,53.542\nprefill,1,32768,0,697.075\n";
+  csv += "decode,1,1,1024,2.659\ndecode,8,8,1024,5.918\ndecode,32,32,1024,9.128\n";
+  csv += "decode,128,128,1024,10.979\ndecode,256,256,4096,19.377\nmixed,128,640,1024,14.963\n";
+  const auto worst = [&csv](double share) {
+    const auto rows = parse_bench_csv(csv, 2048, share);
+    EXPECT_TRUE(rows.ok()) << rows.status().to_string();
+    return fit_cost_model(*rows, share)->worst_error;
+  };
+  EXPECT_LT(worst(6.0 / 64.0), 0.1);
+  EXPECT_GT(worst(0.0), 0.3);
+}
+
 TEST(CostModel, NothingCostsLessThanNothing) {
   // More context, less time: noise, and no reason to simulate faster steps for longer texts.
   std::vector<Measurement> measurements;
@@ -271,10 +299,11 @@ TEST(CostModel, ReadsTheOutputOfTheBench) {
       parse_bench_csv(std::string(kHeader) +
                           "prefill,1,1024,0,1000.0,1024.000,1000.0,15.1,0.01,0.0,0.0,0.0\n"
                           "decode,4,4,64,1532.3,0.653,0.356,12.5,19.14,0.0,0.0,0.0\n"
-                          "prefill,2,128,0,1000.0,128.0,100.0,15.1,0.01,0.0,0.0,0.0\n",
-                      512);
+                          "prefill,2,128,0,1000.0,128.0,100.0,15.1,0.01,0.0,0.0,0.0\n"
+                          "mixed,4,104,64,1000.0,50.0,40.0,15.1,0.01,0.0,0.0,0.0\n",
+                      512, 0.25);
   ASSERT_TRUE(rows.ok()) << rows.status().to_string();
-  ASSERT_EQ(rows->size(), 3U);
+  ASSERT_EQ(rows->size(), 4U);
   EXPECT_EQ((*rows)[0].work.steps, 2.0);
   EXPECT_EQ((*rows)[0].work.prefill_tokens, 1024.0);
   EXPECT_EQ((*rows)[0].work.prefill_pairs, 1024.0 * 1025.0 / 2.0);
@@ -282,12 +311,18 @@ TEST(CostModel, ReadsTheOutputOfTheBench) {
   EXPECT_EQ((*rows)[1].work.decode_pairs, 260.0);
   EXPECT_NEAR((*rows)[1].seconds, 0.653e-3, 1e-9);
   EXPECT_EQ((*rows)[2].work.prefill_pairs, 2.0 * 64.0 * 65.0 / 2.0);  // two prompts of 64
+  EXPECT_EQ((*rows)[1].work.experts, experts_read(0.25, 4.0));
+  EXPECT_EQ((*rows)[0].work.experts, 2.0 * experts_read(0.25, 512.0));
+  EXPECT_EQ((*rows)[3].work.decode_rows, 4.0);
+  EXPECT_EQ((*rows)[3].work.prefill_tokens, 100.0);
+  EXPECT_EQ((*rows)[3].work.prefill_pairs, 100.0 * 101.0 / 2.0);
+  EXPECT_EQ((*rows)[3].work.experts, experts_read(0.25, 104.0));
 }
 
 TEST(CostModel, NamesTheLineOfAFault) {
-  for (const char* line :
-       {"decode,4", "decode,x,4,64,1,0.6,0.3,12,19", "mixed,4,4,64,1,0.6,0.3,12,19",
-        "decode,4,4,64,1,0,0.3,12,19", "decode,0,4,64,1,0.6,0.3,12,19"}) {
+  for (const char* line : {"decode,4", "decode,x,4,64,1,0.6,0.3,12,19",
+                           "mixed,4,4,64,1,0.6,0.3,12,19", "filled,4,4,64,1,0.6,0.3,12,19",
+                           "decode,4,4,64,1,0,0.3,12,19", "decode,0,4,64,1,0.6,0.3,12,19"}) {
     const auto rows = parse_bench_csv(std::string(kHeader) + line + "\n", 512);
     ASSERT_FALSE(rows.ok()) << line;
     EXPECT_THAT(rows.status().message(), testing::HasSubstr("line 2")) << line;
