@@ -7,6 +7,7 @@
 #include "engine/backend/cpu/cpu_backend.h"
 #ifdef LATENTD_HAS_CUDA
 #include "engine/backend/cuda/cuda_backend.h"
+#include "engine/backend/cuda/profiler.h"
 #include "engine/backend/cuda/run_timer.h"
 #endif
 
@@ -44,6 +45,8 @@ class CudaBench final : public BenchBackend {
   }
 
   Backend& backend() override { return *backend_; }
+  void begin_profile() override { cuda::begin_profile(); }
+  void end_profile() override { cuda::end_profile(); }
   std::optional<GpuStep> read_steps() override {
     const std::vector<cuda::RunTime> runs = timer_.read();
     std::vector<double> idle;

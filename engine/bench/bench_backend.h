@@ -36,6 +36,10 @@ class BenchBackend {
   virtual Backend& backend() = 0;
   // Of the steps since the last call; none on the CPU. REQUIRES: all of them were waited for.
   virtual std::optional<GpuStep> read_steps() = 0;
+  // Between these a profiler that was told to wait (ncu --profile-from-start off) looks on; nothing
+  // on the CPU.
+  virtual void begin_profile() {}
+  virtual void end_profile() {}
 };
 
 }  // namespace latentd

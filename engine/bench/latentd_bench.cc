@@ -2,9 +2,9 @@
 //
 //   latentd-bench --config engine/bench/configs/v2-122m.json --batch 1,4,16 --context 128,1024
 //
-// Decode rows give the median step; prefill rows the median of whole prompts. Weights are random
-// unless a checkpoint is given with --model. Bytes are computed from the shapes (step_traffic.h),
-// not measured.
+// Decode and mixed rows give the median step; prefill rows the median of whole prompts. Weights are
+// random unless a checkpoint is given with --model. Bytes are computed from the shapes
+// (step_traffic.h), not measured.
 #include <spdlog/fmt/fmt.h>
 #include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
@@ -51,6 +51,7 @@ struct Options {
   bool shared_prefixes = false;
   std::vector<int> prefill = {128, 512};
   int prefill_rows = 1;
+  std::vector<int> mixed;
   int chunk = 0;
   int steps = 32;
   int prompts = 5;
@@ -59,6 +60,7 @@ struct Options {
   std::uint64_t seed = 0;
   bool copy_weights = true;
   bool csv = false;
+  bool profile = false;
 };
 
 // A model with its weights on the device, from wherever they come.
@@ -87,7 +89,8 @@ Status load_weights(const Options& options, Backend& backend, Model& model) {
 struct Row {
   std::string phase;
   StepShape shape;
-  double seconds = 0.0;  // of the step, or of the whole prompt
+  int prompt_tokens = 0;  // of a mixed step, beside the shape's
+  double seconds = 0.0;   // of the step, or of the whole prompt
   double best = 0.0;
   double bytes = 0.0;  // of the step, or of the whole prompt
   GpuStep gpu = {};    // of the step, where there is a GPU
@@ -112,7 +115,7 @@ class Report {
         csv_ ? "{},{},{},{},{:.1f},{:.3f},{:.3f},{:.1f},{:.2f},{:.1f},{:.1f},{:.1f}\n"
              : "{:<8}{:>6}{:>8}{:>9}{:>11.1f}{:>10.2f}{:>10.2f}{:>10.1f}{:>9.2f}{:>10.1f}{:>12.1f}"
                "{:>11.1f}\n";
-    const int tokens = row.shape.rows * row.shape.tokens_per_row;
+    const int tokens = row.shape.rows * row.shape.tokens_per_row + row.prompt_tokens;
     fmt::print(fmt::runtime(format), row.phase, row.shape.rows, tokens, row.shape.context,
                tokens / row.seconds, row.seconds * 1e3, row.best * 1e3, row.bytes * 1e-6,
                row.bytes * 1e-9 / row.seconds, row.gpu.idle, row.gpu.forward, row.gpu.sample);
@@ -145,6 +148,7 @@ class Bench {
   static std::vector<int> slot_lengths(const Options& options) {
     int rows = 1;
     for (const int batch : options.batch) rows = std::max(rows, batch);
+    if (!options.mixed.empty()) ++rows;  // the prompt's
     const auto slots = static_cast<std::size_t>(std::max(rows, options.prefill_rows));
     std::vector<int> lengths(slots, 1);
     const auto reach = [&lengths](int slots_used, int tokens) {
@@ -155,6 +159,7 @@ class Bench {
     };
     for (const int tokens : options.prefill) reach(options.prefill_rows, tokens);
     for (const int tokens : options.context) reach(rows, tokens + options.steps);
+    for (const int tokens : options.mixed) reach(rows, tokens);
     return lengths;
   }
 
@@ -162,7 +167,10 @@ class Bench {
     for (const int tokens : options_.prefill) LATENTD_RETURN_IF_ERROR(measure_prefill(tokens));
     for (const int context : options_.context) {
       for (const int batch : options_.batch) {
-        LATENTD_RETURN_IF_ERROR(measure_decode(batch, context));
+        LATENTD_RETURN_IF_ERROR(measure_decode(batch, context, 0));
+        for (const int tokens : options_.mixed) {
+          LATENTD_RETURN_IF_ERROR(measure_decode(batch, context, tokens));
+        }
       }
     }
     return ok_status();
@@ -191,7 +199,8 @@ class Bench {
     return ok_status();
   }
 
-  Status measure_decode(int batch, int context) {
+  // With `prompt_tokens` of a prompt in each step: "mixed", whose tokens are those of both.
+  Status measure_decode(int batch, int context, int prompt_tokens) {
     for (int slot = 0; slot < batch; ++slot) {
       int& cached = cached_[static_cast<std::size_t>(slot)];
       if (slot > 0 && cached_[0] >= options_.shared) cached = std::max(cached, options_.shared);
@@ -201,15 +210,20 @@ class Bench {
       cached = context;
     }
     (void)backend_.read_steps();
+    if (options_.profile) backend_.begin_profile();
     LATENTD_ASSIGN_OR_RETURN(std::vector<double> seconds,
-                             driver_.decode(batch, context, options_.steps));
+                             driver_.decode(batch, context, options_.steps, prompt_tokens));
+    if (options_.profile) backend_.end_profile();
     const std::optional<GpuStep> gpu = backend_.read_steps();
     // Filling and emptying the pipeline is not a step's time.
     if (seconds.size() > 4) seconds.erase(seconds.begin(), seconds.begin() + 2);
-    Row row{"decode", {batch, 1, context, batch}};
+    Row row{prompt_tokens > 0 ? "mixed" : "decode", {batch, 1, context, batch}, prompt_tokens};
     row.gpu = gpu.value_or(GpuStep{});
     summarise(seconds, row);
-    row.bytes = bytes({batch, 1, context + options_.steps / 2, batch});
+    row.bytes =
+        weight_bytes_touched(model_.config, model_.weights, {1, batch + prompt_tokens, 0, batch}) +
+        cache_bytes_touched(layout_, {batch, 1, context + options_.steps / 2, batch}) +
+        cache_bytes_touched(layout_, {1, prompt_tokens, 0, 0});
     report_.add(row);
     return ok_status();
   }
@@ -227,6 +241,19 @@ class Bench {
   Report report_;
   std::vector<int> cached_;  // tokens in each slot's cache
 };
+
+// Rows and a prompt's tokens against a step.
+Status check_mixed(const Options& options) {
+  for (const int tokens : options.mixed) {
+    for (const int batch : options.batch) {
+      if (batch + tokens > options.chunk) {
+        return invalid_argument("mixed", fmt::format("{} tokens beside {} rows exceed --chunk {}",
+                                                     tokens, batch, options.chunk));
+      }
+    }
+  }
+  return ok_status();
+}
 
 // The longest sequence against the model's.
 Status check_lengths(const std::vector<int>& lengths, const ModelConfig& config) {
@@ -257,6 +284,7 @@ void fill_defaults(Options& options) {
 
 Status run(Options options) {
   fill_defaults(options);
+  LATENTD_RETURN_IF_ERROR(check_mixed(options));
   Model model;
   LATENTD_ASSIGN_OR_RETURN(model.config, read_config(options));
   const ModelConfig& config = model.config;
@@ -331,6 +359,10 @@ int parse_and_run(int argc, char** argv) {
       ->check(positive);
   app.add_option("--prefill-rows", options.prefill_rows, "prompts computed together")
       ->check(positive);
+  app.add_option("--mixed", options.mixed,
+                 "decode steps that compute so many tokens of a prompt too, after those without")
+      ->delimiter(',')
+      ->check(positive);
   app.add_option("--chunk", options.chunk,
                  "most prompt tokens of a step; 512 on the CPU, 2048 on CUDA")
       ->check(positive);
@@ -344,6 +376,8 @@ int parse_and_run(int argc, char** argv) {
   app.add_flag("--copy-weights,!--no-copy-weights", options.copy_weights,
                "into huge pages (default), or used where they are");
   app.add_flag("--csv", options.csv);
+  app.add_flag("--profile", options.profile,
+               "CUDA: a profiler that waits for it looks at the decode steps and nothing else");
   CLI11_PARSE(app, argc, argv);
   if (options.model.empty() && options.config.empty()) {
     fmt::print(stderr, "latentd-bench: give --model DIR or --config FILE\n");

@@ -115,7 +115,8 @@ Result<double> StepDriver::prefill(int first_slot, int rows, int start, int coun
   return std::accumulate(seconds.begin(), seconds.end(), 0.0);
 }
 
-Result<std::vector<double>> StepDriver::decode(int rows, int position, int steps) {
+Result<std::vector<double>> StepDriver::decode(int rows, int position, int steps,
+                                               int prompt_tokens) {
   const bool shares =
       options_.shares_prefixes && options_.shared > 0 && options_.shared <= position && rows > 1;
   return run_steps(steps, [&](int i, BatchPlan& plan) {
@@ -127,6 +128,9 @@ Result<std::vector<double>> StepDriver::decode(int rows, int position, int steps
       plan.rows.push_back(row);
     }
     if (shares) plan.prefixes.push_back({0, rows, 0, options_.shared, -1});
+    if (prompt_tokens > 0) {
+      plan.rows.push_back(make_row(plan, rows, 0, prompt_tokens, /*last=*/false));
+    }
   });
 }
 

@@ -49,8 +49,9 @@ class StepDriver {
 
   // `steps` steps of one token for each of the slots 0 .. rows - 1, from `position` on; the seconds
   // of each, from the end of the step before to its own. From the second step on tokens are those
-  // that were drawn, which never leave the device.
-  Result<std::vector<double>> decode(int rows, int position, int steps);
+  // that were drawn, which never leave the device. With `prompt_tokens` a step computes as many of
+  // a prompt too, from its first on, in slot `rows`, which is then no row.
+  Result<std::vector<double>> decode(int rows, int position, int steps, int prompt_tokens = 0);
 
  private:
   StepDriver(const ModelConfig& config, const StepDriverOptions& options);
