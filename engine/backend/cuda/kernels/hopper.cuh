@@ -52,6 +52,23 @@ __device__ inline void barrier_wait(std::uint32_t barrier, std::uint32_t parity)
       : "memory");
 }
 
+// The same. Returns 0, which is known only then: the compiler begins nothing that needs it before.
+__device__ inline float barrier_wait_for_zero(std::uint32_t barrier, std::uint32_t parity) {
+  float zero;
+  asm volatile(
+      "{\n"
+      ".reg .pred done;\n"
+      "WAIT:\n"
+      "mbarrier.try_wait.parity.shared::cta.b64 done, [%1], %2;\n"
+      "selp.f32 %0, 0f00000000, 0f7fc00000, done;\n"
+      "@!done bra WAIT;\n"
+      "}\n"
+      : "=f"(zero)
+      : "r"(barrier), "r"(parity)
+      : "memory");
+  return zero;
+}
+
 // Ordinary writes to shared memory before it are seen by wgmma and the copy engine after it.
 __device__ inline void fence_async_shared() {
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");

@@ -189,6 +189,7 @@ __device__ inline void mla_score_keys(const MlaTile& tile, const MlaStage& first
 __device__ inline void mla_clear_keys(const MlaTile& tile, int first_stage, int keys) {
   constexpr int kChunks = MlaTile::kBlocks * 8;  // of 16 bytes in a key
   char* stage = tile.memory + MlaTile::kKeys + first_stage * MlaTile::kStageBytes;
+#pragma unroll 1
   for (int i = static_cast<int>(threadIdx.x) % MlaTile::kGroupThreads;
        i < (kMlaTileKeys - keys) * kChunks; i += MlaTile::kGroupThreads) {
     const int key = keys + i / kChunks;
@@ -217,8 +218,50 @@ __device__ inline void mla_store_weights(const MlaTile& tile, const MlaThread& t
   }
 }
 
+// Hands the weights of a tile over, half by half. kPlain: no reference moved, and the piece has
+// further tiles; otherwise `runs` is where the last tile says how the rows' scores ran, or null.
+// The exponentials of the second half are held back until the first is given, since the compiler
+// would have them delay it.
+template <bool kPlain>
+__device__ void mla_give_weights(const MlaTile& tile, const MlaThread& thread, MlaSoftmax& softmax,
+                                 float (&scores)[2][16], float scale, std::uint32_t free_parity,
+                                 bool moves = false, const float* keep = nullptr,
+                                 float2* runs = nullptr) {
+  using namespace hopper;
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const bool ends = !kPlain && half == 1 && runs != nullptr;
+    if (half == 0) {
+      softmax.step(scores[half]);
+      barrier_wait(tile.weights_empty(half), free_parity);
+      if (thread.lane == 0) tile.moved()[thread.row / 16] = moves ? 1 : 0;
+    } else {
+      softmax.relate_half(scores[half], scale,
+                          barrier_wait_for_zero(tile.weights_empty(half), free_parity));
+      softmax.step(scores[half]);
+    }
+    if (ends) {
+      softmax.add(scores[half]);
+      softmax.add_up();
+    }
+    if (!kPlain && thread.column == 0) {
+#pragma unroll
+      for (int row = 0; row < 2; ++row) {
+        if (half == 0 && moves) tile.keep()[thread.row + row * 8] = keep[row];
+        if (ends) runs[thread.row + row * 8] = softmax.run(row);
+      }
+    }
+    mla_store_weights(tile, thread, half, scores[half]);
+    fence_async_shared();
+    __syncwarp();
+    if (thread.lane == 0) barrier_arrive(tile.weights_full(half));
+    if (!ends) softmax.add(scores[half]);
+  }
+}
+
 // One warpgroup: scores and weights of all pieces, a tile ahead of the values. Its warps without
-// rows only multiply.
+// rows only multiply. The values wait for every instruction here, and to branch over what is rare
+// costs as much as twenty, so the common tile has a path of its own.
 __device__ inline void mla_score(const MlaTile& tile, const MlaAttentionParams& p, int share,
                                  int rank) {
   using namespace hopper;
@@ -232,53 +275,46 @@ __device__ inline void mla_score(const MlaTile& tile, const MlaAttentionParams& 
     MlaSoftmax softmax;
     MlaKeys keys_of(p, piece);
     softmax.look(keys_of, piece, p.division, rows.first + thread.row);
+    // Tiles before it are seen whole by all of the warp's rows, and others follow them.
+    int plain_until = keys_of.plain_until(piece, softmax.seen);
     barrier_wait(tile.queries_full(), static_cast<std::uint32_t>(pieces.number) & 1U);
     for (int t = piece.first_tile; t < piece.last_tile; ++t, ++tiles_done) {
       const MlaStage first(tiles_done * 2);
       const MlaStage second(tiles_done * 2 + 1);
       const std::uint32_t free_parity = static_cast<std::uint32_t>(tiles_done + 1) & 1U;
-      const bool last = t == piece.last_tile - 1;
-      if (keys_of.begin(t)) softmax.look(keys_of, piece, p.division, rows.first + thread.row);
-      const int first_key = keys_of.first_key(t);
       float scores[2][16];
       mla_score_keys(tile, first, second, scores);
-      if (last && thread.lane == 0) barrier_arrive(tile.queries_empty());
-      const int keys = keys_of.now.context - first_key;
-      if (keys < kMlaTileKeys) mla_clear_keys(tile, first.index, max(keys, 0));
-      if (has_rows) {
-        float keep[2];
-        softmax.mask(scores, first_key, thread.column);
-        const float2 highest = softmax.relate(scores, scale);
-        const bool moves =
-            __any_sync(kAllLanes, highest.x > softmax.room[0] || highest.y > softmax.room[1]);
-        if (moves) softmax.move(scores, highest, keep);
-#pragma unroll
-        for (int half = 0; half < 2; ++half) {
-          softmax.step(scores[half]);
-          if (half == 1 && last) softmax.add_up();
-          barrier_wait(tile.weights_empty(half), free_parity);
-          if (half == 0 && thread.lane == 0) tile.moved()[thread.row / 16] = moves ? 1 : 0;
-          if (thread.column == 0) {
-#pragma unroll
-            for (int row = 0; row < 2; ++row) {
-              if (half == 0) {
-                if (moves) tile.keep()[thread.row + row * 8] = keep[row];
-              } else if (last) {
-                tile.runs(pieces.number)[thread.row + row * 8] = softmax.run(row);
-              }
-            }
+      float2 highest;
+      if (t < plain_until) {
+        highest = softmax.relate(scores, scale);
+        if (!softmax.exceeded(highest)) {
+          mla_give_weights<true>(tile, thread, softmax, scores, scale, free_parity);
+          continue;
+        }
+      } else {
+        if (keys_of.begin(t)) {
+          softmax.look(keys_of, piece, p.division, rows.first + thread.row);
+          plain_until = keys_of.plain_until(piece, softmax.seen);
+        }
+        const int first_key = keys_of.first_key(t);
+        const int keys = keys_of.now.context - first_key;
+        if (t == piece.last_tile - 1 && thread.lane == 0) barrier_arrive(tile.queries_empty());
+        if (keys < kMlaTileKeys) mla_clear_keys(tile, first.index, max(keys, 0));
+        if (!has_rows) {
+          for (int half = 0; half < 2 && thread.lane == 0; ++half) {
+            barrier_wait(tile.weights_empty(half), free_parity);
+            barrier_arrive(tile.weights_full(half));
           }
-          mla_store_weights(tile, thread, half, scores[half]);
-          fence_async_shared();
-          __syncwarp();
-          if (thread.lane == 0) barrier_arrive(tile.weights_full(half));
+          continue;
         }
-      } else if (thread.lane == 0) {
-        for (int half = 0; half < 2; ++half) {
-          barrier_wait(tile.weights_empty(half), free_parity);
-          barrier_arrive(tile.weights_full(half));
-        }
+        softmax.mask(scores, first_key, thread.column);
+        highest = softmax.relate(scores, scale);
       }
+      float keep[2];
+      const bool moves = softmax.exceeded(highest);
+      if (moves) softmax.move(scores, highest, keep);
+      mla_give_weights<false>(tile, thread, softmax, scores, scale, free_parity, moves, keep,
+                              t == piece.last_tile - 1 ? tile.runs(pieces.number) : nullptr);
     }
   }
 }
@@ -306,15 +342,19 @@ struct MlaSums {
   }
 };
 
-// sums += P V over 32 keys, for the warpgroup's 256 columns. The caller waits.
-__device__ inline void mla_add_values(const MlaTile& tile, int stage, int half, int group,
+// The keys of a stage as values: the warpgroup's 256 columns.
+__device__ inline std::uint32_t mla_describe_values(const MlaTile& tile, int stage, int group) {
+  return mla_uniform(hopper::descriptor_low(
+      tile.stage(stage) + static_cast<std::uint32_t>(group * 4 * MlaTile::kAtomBytes),
+      MlaTile::kAtomBytes));
+}
+
+// sums += P V over the 32 keys that `values` describes. The caller waits.
+__device__ inline void mla_add_values(const MlaTile& tile, std::uint32_t values, int half,
                                       MlaSums& sums) {
   using namespace hopper;
   constexpr std::uint64_t kHighWeights = descriptor_high(MlaTile::kAtomBytes);
   constexpr std::uint64_t kHighValues = descriptor_high(MlaTile::kGroupBytes);
-  const std::uint32_t values = mla_uniform(descriptor_low(
-      tile.stage(stage) + static_cast<std::uint32_t>(group * 4 * MlaTile::kAtomBytes),
-      MlaTile::kAtomBytes));
   const std::uint32_t weights =
       descriptor_low(tile.weights() + static_cast<std::uint32_t>(half * 64), 16);
   wgmma_fence();
@@ -432,6 +472,8 @@ __device__ void mla_values(const MlaTile& tile, const MlaAttentionParams& p, Mla
       const std::uint32_t weights_parity = static_cast<std::uint32_t>(tiles_done) & 1U;
       barrier_wait(tile.full(first.index), first.parity);
       barrier_wait(tile.full(second.index), second.parity);
+      const std::uint32_t values[2] = {mla_describe_values(tile, first.index, group),
+                                       mla_describe_values(tile, second.index, group)};
       barrier_wait(tile.weights_full(0), weights_parity);
       if (rows.any_of_warp(thread.row) && tile.moved()[thread.row / 16] != 0) {
         const float keep[2] = {tile.keep()[thread.row], tile.keep()[thread.row + 8]};
@@ -439,9 +481,9 @@ __device__ void mla_values(const MlaTile& tile, const MlaAttentionParams& p, Mla
         for (int i = 0; i < 128; ++i) sums.at(i) *= keep[i / 2 % 2];
       }
       sums.settle();
-      mla_add_values(tile, first.index, 0, group, sums);
+      mla_add_values(tile, values[0], 0, sums);
       barrier_wait(tile.weights_full(1), weights_parity);
-      mla_add_values(tile, second.index, 1, group, sums);
+      mla_add_values(tile, values[1], 1, sums);
       wgmma_wait<1>();
       if (thread.lane == 0) barrier_arrive(tile.weights_empty(0));
       mla_release<kGroup>(tile, first.index, thread.lane);

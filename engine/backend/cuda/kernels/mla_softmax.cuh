@@ -37,25 +37,33 @@ struct MlaSoftmax {
       }
     }
   }
-  // Scores become powers of two over the reference. Returns the thread's highest of each row.
+  // Scores of the first half become powers of two over the reference, those of the second stay
+  // what they are. `scale` is positive. Returns the thread's highest of each row.
   __device__ float2 relate(float (&scores)[2][16], float scale) const {
+    relate_half(scores[0], scale, 0.0F);
     float highest[2];
 #pragma unroll
     for (int row = 0; row < 2; ++row) {
-      float most[4];
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        float* own = &scores[i / 2][i % 2 * 8 + row * 2];
-#pragma unroll
-        for (int j = 0; j < 8; j += 4) {
-          own[j] = fmaf(own[j], scale, -reference[row]);
-          own[j + 1] = fmaf(own[j + 1], scale, -reference[row]);
-        }
-        most[i] = fmaxf(fmaxf(own[0], own[1]), fmaxf(own[4], own[5]));
-      }
-      highest[row] = fmaxf(fmaxf(most[0], most[1]), fmaxf(most[2], most[3]));
+      const float second = fmaf(highest_of(scores[1], row), scale, -reference[row]);
+      highest[row] = fmaxf(highest_of(scores[0], row), second);
     }
     return {highest[0], highest[1]};
+  }
+  // The same of one half. `zero` is 0; where it is known late, this begins late.
+  __device__ void relate_half(float (&scores)[16], float scale, float zero) const {
+#pragma unroll
+    for (int row = 0; row < 2; ++row) {
+      const float offset = zero - reference[row];
+#pragma unroll
+      for (int i = row * 2; i < 16; i += 4) {
+        scores[i] = fmaf(scores[i], scale, offset);
+        scores[i + 1] = fmaf(scores[i + 1], scale, offset);
+      }
+    }
+  }
+  // Whether scores of a row of the warp exceed its reference by too much.
+  __device__ bool exceeded(float2 highest) const {
+    return __any_sync(kAllLanes, highest.x > room[0] || highest.y > room[1]) != 0;
   }
   // Moves the references of rows whose scores exceed them; keep: by what the sums before shrink.
   // What happens to a row depends on its own scores alone.
@@ -73,21 +81,24 @@ struct MlaSoftmax {
       reference[row] += by;
       sum[row] *= keep[row];
 #pragma unroll
-      for (int i = 0; i < 16; ++i) scores[i / 8][i % 8 / 2 * 4 + i % 2 + row * 2] -= by;
+      for (int i = 0; i < 8; ++i) scores[0][i / 2 * 4 + i % 2 + row * 2] -= by;
     }
   }
-  // Scores of half a tile become exponentials.
-  __device__ void step(float (&scores)[16]) {
+  // Related scores of half a tile become exponentials.
+  __device__ static void step(float (&scores)[16]) {
 #pragma unroll
     for (float& score : scores) score = exp2_fast(score);
+  }
+  // To the thread's sums.
+  __device__ void add(const float (&weights)[16]) {
 #pragma unroll
     for (int row = 0; row < 2; ++row) {
-      const float* own = scores + row * 2;
+      const float* own = weights + row * 2;
       sum[row] +=
           ((own[0] + own[1]) + (own[4] + own[5])) + ((own[8] + own[9]) + (own[12] + own[13]));
     }
   }
-  // The sums over all keys, after the last step.
+  // The sums over all keys, after the last half.
   __device__ void add_up() {
 #pragma unroll
     for (int row = 0; row < 2; ++row) {
@@ -98,6 +109,14 @@ struct MlaSoftmax {
   // How the row's scores ran. A row that has seen no keys has no reference.
   __device__ float2 run(int row) const {
     return {sum[row] == 0.0F ? -INFINITY : reference[row], sum[row]};
+  }
+
+ private:
+  // Of the thread's scores in half a tile.
+  __device__ static float highest_of(const float (&scores)[16], int row) {
+    const float* own = scores + row * 2;
+    return fmaxf(fmaxf(fmaxf(own[0], own[1]), fmaxf(own[4], own[5])),
+                 fmaxf(fmaxf(own[8], own[9]), fmaxf(own[12], own[13])));
   }
 };
 

@@ -72,8 +72,8 @@ struct MlaTile {
 // is.
 struct MlaStage {
   __device__ explicit MlaStage(int halves)
-      : index(halves % MlaTile::kStages),
-        parity(static_cast<std::uint32_t>(halves / MlaTile::kStages) & 1U) {}
+      : index(static_cast<int>(static_cast<std::uint32_t>(halves) % MlaTile::kStages)),
+        parity(static_cast<std::uint32_t>(halves) / MlaTile::kStages % 2) {}
   int index;
   std::uint32_t parity;
 };
@@ -141,6 +141,11 @@ struct MlaKeys {
     return true;
   }
   __device__ int first_key(int t) const { return (t - now.behind) * kMlaTileKeys; }
+  // The first of the piece's tiles from now on that is its last, or of other keys, or that rows
+  // which see the first `seen` keys do not see whole.
+  __device__ int plain_until(const MlaPiece& piece, int seen) const {
+    return min(min(now.last_tile, piece.last_tile - 1), now.behind + seen / kMlaTileKeys);
+  }
   // Keys that query vector `vector` of the unit sees.
   __device__ int limit(const MlaPiece& piece, const MlaDivision& d, int vector) const {
     if (vector < now.first_vector || vector >= now.last_vector) return 0;
