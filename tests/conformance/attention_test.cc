@@ -45,13 +45,14 @@ class AttentionOps : public ::testing::TestWithParam<Case> {
   // A step whose rows' contexts and own latents are all in the cache.
   struct Step {
     Step(Device& device, std::mt19937_64& random, const MlaGeometry& g, DType dtype,
-         const std::vector<StepRow>& step_rows, int page_tokens = 64)
+         const std::vector<StepRow>& step_rows, int page_tokens = 64, bool grow = false)
         : rows(step_rows), cache(device, random, g, dtype, lengths(step_rows), {page_tokens, 2}) {
       latents.resize(rows.size());
       for (std::size_t r = 0; r < rows.size(); ++r) {
         for (int position = 0; position < rows[r].start + rows[r].count; ++position) {
+          const float most = grow ? static_cast<float>(position + 1) / 300.0F : 1.0F;
           const auto row =
-              cache.set(rows[r].slot, position, random_values(random, size(g.latent_dim())));
+              cache.set(rows[r].slot, position, random_values(random, size(g.latent_dim()), most));
           latents[r].insert(latents[r].end(), row.begin(), row.end());
         }
       }
@@ -213,6 +214,30 @@ TEST_P(AttentionOps, AbsorbedAttentionMixesLongAndShortRows) {
         return step.visible(g, r, i);
       });
   EXPECT_LT(oracle::relative_error(result.actual, result.expected), device.tolerance());
+}
+
+// The highest score of each 64 keys exceeds the one before by many powers of two.
+TEST_P(AttentionOps, AbsorbedAttentionWhereScoresGrow) {
+  Device device(*GetParam().backend);
+  if (!of_its_cache_alone(GetParam())) GTEST_SKIP() << "weights take no part";
+  for (const int heads : {16, 20, 70}) {
+    const MlaGeometry g = geometry(heads, 512, 64, 128, 128);
+    SCOPED_TRACE(heads);
+    const std::vector<StepRow> rows = {{0, 1000, 1}, {1, 130, 3}, {2, 63, 1}};
+    const Step step(device, random_, g, GetParam().cache, rows, 64, true);
+    const std::vector<std::pair<std::size_t, int>> owners = {
+        {0, 0}, {1, 0}, {1, 1}, {1, 2}, {2, 0}};
+    const auto q = random_values(
+        random_, size(step.batch.num_tokens * g.num_heads) * size(g.latent_dim()), 20.0F);
+    const AbsorbedResult result =
+        absorbed_result(device, g, step.batch, step.cache.view(), q, 1, [&](int token) {
+          const auto [r, i] = owners[size(token)];
+          return step.visible(g, r, i);
+        });
+    // Scores reach 90, of which fp32 keeps 1e-5.
+    EXPECT_LT(oracle::relative_error(result.actual, result.expected),
+              std::max(device.tolerance(), 1e-4));
+  }
 }
 
 // A step as a captured graph sees it: rows without tokens and tokens without rows behind the real
