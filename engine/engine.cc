@@ -27,17 +27,18 @@ constexpr Duration kHeartbeat = std::chrono::seconds(1);
 // How often the pages are mapped at most, for those who watch.
 constexpr Duration kPageMapInterval = std::chrono::seconds(1);
 
-// What is worth to be read once. On an H200 (docs/kernels.md) it is where it spares each of 132
-// processors three key tiles of 64, and no less: merging costs some microseconds a layer. Of the
-// rows whose query vectors fill 64 rows of a product all but one are spared.
-PrefixPolicy prefix_policy(const EngineOptions& options, const ModelConfig& config) {
+// What is worth to be read once. On an H200 (docs/kernels.md) it is where it spares each of the
+// device's processors three key tiles of 64, and no less: merging costs some microseconds a layer.
+// Of the rows whose query vectors fill 64 rows of a product all but one are spared.
+PrefixPolicy prefix_policy(const EngineOptions& options, const ModelConfig& config,
+                           const Backend& backend) {
   if (!options.shared_prefixes) return {};
-  constexpr std::int64_t kWorth = std::int64_t{3} * 132 * 64;
+  const std::int64_t worth = std::int64_t{3} * backend.processors() * 64;
   const std::int64_t rows = 64 / config.num_heads;  // at least 2: resolve_device
   return {.max_depth = kMaxPrefixDepth,
           .min_rows = 2,
           .min_tokens = 256,
-          .min_spared = kWorth * rows / (rows - 1)};
+          .min_spared = worth * rows / (rows - 1)};
 }
 
 struct Cancel {
@@ -47,7 +48,8 @@ struct Cancel {
 using Message = std::variant<std::unique_ptr<Request>, Cancel, PrefixSink>;
 
 SchedulerOptions scheduler_options(const EngineOptions& options, const ModelConfig& config,
-                                   const MemoryPlan& plan) {
+                                   const LoadedModel& model) {
+  const MemoryPlan& plan = model.plan;
   SchedulerOptions scheduler;
   scheduler.max_num_seqs = plan.max_num_seqs;
   scheduler.max_num_batched_tokens = plan.max_num_batched_tokens;
@@ -55,7 +57,7 @@ SchedulerOptions scheduler_options(const EngineOptions& options, const ModelConf
   scheduler.pipeline_depth = plan.pipeline_depth;
   scheduler.prefix_cache = options.prefix_cache;
   scheduler.overcommit = options.overcommit;
-  scheduler.prefixes = prefix_policy(options, config);
+  scheduler.prefixes = prefix_policy(options, config, *model.backend);
   return scheduler;
 }
 
@@ -120,7 +122,7 @@ struct Engine::State {
         info(std::move(info_arg)),
         model(std::move(model_arg)),
         blocks(model.plan.num_pages, model.plan.layout.page_tokens()),
-        scheduler(scheduler_options(options, config, model.plan), blocks),
+        scheduler(scheduler_options(options, config, model), blocks),
         sink(std::move(sink_arg)),
         mailbox(options.mailbox_capacity),
         loop(scheduler, *model.runner, model.plan.pipeline_depth) {}

@@ -79,6 +79,8 @@ class Backend {
   virtual std::string_view name() const = 0;    // "cpu", "cuda"
   virtual std::string device_name() const = 0;  // "cpu", "NVIDIA H100 80GB HBM3"
   virtual DType activation_dtype() const = 0;
+  // That compute an operation side by side: the multiprocessors of a GPU.
+  virtual int processors() const { return 1; }
 
   // kResourceExhausted with the numbers when there is not enough; `purpose` names the buffer in the
   // log.

@@ -21,6 +21,7 @@ class ForwardingBackend : public Backend {
   std::string_view name() const override { return inner_->name(); }
   std::string device_name() const override { return inner_->device_name(); }
   DType activation_dtype() const override { return inner_->activation_dtype(); }
+  int processors() const override { return inner_->processors(); }
   Result<std::unique_ptr<Buffer>> allocate(MemoryKind kind, std::size_t bytes,
                                            std::string_view purpose) override {
     return inner_->allocate(kind, bytes, purpose);

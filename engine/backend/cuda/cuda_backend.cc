@@ -32,6 +32,7 @@ class CudaBackend final : public Backend {
 
   std::string_view name() const override { return "cuda"; }
   std::string device_name() const override { return context_->device_name(); }
+  int processors() const override { return context_->processors(); }
   DType activation_dtype() const override { return activation_; }
 
   Result<std::unique_ptr<Buffer>> allocate(MemoryKind kind, std::size_t bytes,

@@ -30,6 +30,7 @@ Result<std::unique_ptr<CudaContext>> CudaContext::make(int device) {
   LATENTD_RETURN_IF_ERROR(
       to_status(cudaGetDeviceProperties(&properties, device), "asking a CUDA device what it is"));
   context->device_name_ = properties.name;
+  context->processors_ = properties.multiProcessorCount;
   int bytes = 0;
   LATENTD_RETURN_IF_ERROR(
       to_status(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),

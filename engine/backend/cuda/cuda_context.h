@@ -44,6 +44,7 @@ class CudaContext {
   // Makes the device the calling thread's: the thread that makes a backend may hand it to another.
   void use_device() const;
   const std::string& device_name() const { return device_name_; }  // "NVIDIA H100 80GB HBM3"
+  int processors() const { return processors_; }                   // multiprocessors
   // Zeroes after an error.
   DeviceMemory memory() const;
   // Most shared memory that one block may use, bytes.
@@ -89,6 +90,7 @@ class CudaContext {
 
   int device_ = 0;
   std::string device_name_;
+  int processors_ = 0;
   KernelChoice kernels_;
   cudaStream_t stream_ = nullptr;
   cudaStream_t uploads_ = nullptr;
