@@ -74,7 +74,7 @@ bool AbsorbedAttention::take_memory(const MlaDivision& division, std::int32_t ma
     plan_.segments =
         segments_.take<MlaSegment>(static_cast<std::size_t>(mla_most_segments(max_rows)));
   }
-  partials_.sums = sums_.take<float>(partial_rows * kMlaLatent);
+  partials_.sums = sums_.take<std::uint16_t>(partial_rows * kMlaLatent);
   partials_.scales = scales_.take<float>(partial_rows * 2);
   partials_.runs = runs_.take<float2>(partial_rows);
   plan_.num_counters = static_cast<std::int32_t>(slots + shares);

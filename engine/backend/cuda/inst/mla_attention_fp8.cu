@@ -30,12 +30,26 @@ bool encode_rope(CUtensorMap& map, const CacheView& cache, int keys) {
   return make_tensor_map(map, p);
 }
 
+// Eight rows of 576 columns as nine blocks of [8, 64].
+bool encode_queries(CUtensorMap& map, const AbsorbedAttentionParams& a) {
+  TensorMapParams p;
+  p.data = static_cast<const char*>(a.absorbed);
+  p.type = CU_TENSOR_MAP_DATA_TYPE_BFLOAT16;
+  p.rank = 3;
+  p.sizes = {64, std::int64_t{a.batch.num_tokens} * a.geometry.num_heads, kMlaWidth / 64};
+  p.strides = {kMlaWidth * 2, 64 * 2};
+  p.box = {64, 8, kMlaWidth / 64};
+  return make_tensor_map(map, p);
+}
+
 template <int kCopiedKeys, bool kWide>
 cudaError_t launch(cudaStream_t stream, const MlaAttentionParams& p) {
+  CUtensorMap queries;
   CUtensorMap codes;
   CUtensorMap rope;
   const CacheView& cache = p.attention.cache;
-  if (!encode_codes(codes, cache, kCopiedKeys) || !encode_rope(rope, cache, kCopiedKeys)) {
+  if (!encode_queries(queries, p.attention) || !encode_codes(codes, cache, kCopiedKeys) ||
+      !encode_rope(rope, cache, kCopiedKeys)) {
     return cudaErrorInvalidValue;
   }
   const auto kernel = mla_attention_fp8_kernel<kCopiedKeys, kWide>;
@@ -52,7 +66,7 @@ cudaError_t launch(cudaStream_t stream, const MlaAttentionParams& p) {
   config.stream = stream;
   config.attrs = &early;
   config.numAttrs = 1;
-  return cudaLaunchKernelEx(&config, kernel, codes, rope, p);
+  return cudaLaunchKernelEx(&config, kernel, queries, codes, rope, p);
 }
 
 // Whether pieces have more queries than a worker takes. How many tokens the rows hold is only
@@ -73,7 +87,9 @@ cudaError_t launch(cudaStream_t stream, const MlaAttentionParams& p) {
 
 cudaError_t launch_mla_attention_fp8(cudaStream_t stream, const MlaAttentionParams& p) {
   if (p.attention.batch.num_tokens == 0 || p.attention.batch.num_rows == 0) return cudaSuccess;
-  return p.attention.cache.page_tokens % 32 == 0 ? launch<32>(stream, p) : launch<16>(stream, p);
+  const int page_tokens = p.attention.cache.page_tokens;
+  if (page_tokens % 64 == 0) return launch<64>(stream, p);
+  return page_tokens % 32 == 0 ? launch<32>(stream, p) : launch<16>(stream, p);
 }
 
 }  // namespace latentd::cuda

@@ -39,7 +39,7 @@ __device__ void mla_fp8_scale_stage(const MlaFp8Tile& tile, int stage, int keys,
   if (keys >= MlaFp8Tile::kStageKeys) return;
   static_assert(kMlaLatent / 16 == kWarp);
   for (int key = keys; key < MlaFp8Tile::kStageKeys; ++key) {
-    *reinterpret_cast<uint4*>(tile.stage(stage) +
+    *reinterpret_cast<uint4*>(tile.stage(0) + MlaFp8Tile::codes_offset<kCopiedKeys>(stage) +
                               MlaFp8Tile::code_offset<kCopiedKeys>(key, lane / 8) + lane % 8 * 16) =
         uint4{0, 0, 0, 0};
   }

@@ -11,13 +11,15 @@ namespace latentd::cuda {
 // A thread of a worker and its place in a tile of scores: keys `key` and key + 8, queries `column`
 // and column + 1 of each 8.
 struct MlaFp8Thread {
-  __device__ explicit MlaFp8Thread(int of_worker)
-      : worker(of_worker),
-        lane(static_cast<int>(threadIdx.x) % kWarp),
-        warp(__shfl_sync(kAllLanes,
-                         static_cast<int>(threadIdx.x) % MlaFp8Tile::kGroupThreads / kWarp, 0)),
-        key(warp * 16 + lane / 4),
-        column(lane % 4 * 2) {}
+  // Found out anew for each piece: what follows from it would be held in memory between pieces.
+  __device__ explicit MlaFp8Thread(int of_worker) : worker(of_worker) {
+    int thread;
+    asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
+    lane = thread % kWarp;
+    warp = __shfl_sync(kAllLanes, thread % MlaFp8Tile::kGroupThreads / kWarp, 0);
+    key = warp * 16 + lane / 4;
+    column = lane % 4 * 2;
+  }
   int worker;
   int lane;
   int warp;
@@ -79,8 +81,8 @@ __device__ void mla_fp8_score_keys(
   constexpr int kChunks = kQueries == 16 ? 1 : 2;  // of 16 latents of each group, at a time
   constexpr int kBatches = 8 / kChunks;            // of a pass
   constexpr int kSteps = kPasses * kBatches;
-  const std::uint32_t codes = tile.codes(stage) + rows.codes;
-  const std::uint32_t rope = tile.rope(stage) + rows.rope;
+  const std::uint32_t codes = tile.codes<kCopiedKeys>(stage) + rows.codes;
+  const std::uint32_t rope = tile.rope<kCopiedKeys>(stage) + rows.rope;
   float sums[kGroups][kQueries / 2];
   std::uint32_t raw[kGroups][4];  // two chunks
   std::uint32_t a[2][kGroups * kChunks * 4];

@@ -138,6 +138,25 @@ struct MlaFp8Softmax {
     }
   }
 
+  // After the last step: the sums over all keys of the worker.
+  __device__ void add_up(const MlaFp8Tile& tile, const MlaFp8Thread& self) {
+    mla_fp8_over_keys(sum, self, tile.sums(self.worker, self.warp), Sum{});
+    mla_fp8_worker_barrier(self.worker);
+#pragma unroll
+    for (int i = 0; i < kColumns; i += 2) {
+      float2 total = {0.0F, 0.0F};
+#pragma unroll
+      for (int w = 0; w < MlaFp8Tile::kWorkerWarps; ++w) {
+        const float2 own =
+            *reinterpret_cast<const float2*>(tile.sums(self.worker, w) + i / 2 * 8 + self.column);
+        total.x += own.x;
+        total.y += own.y;
+      }
+      sum[i] = total.x;
+      sum[i + 1] = total.y;
+    }
+  }
+
   // After the last step: what the worker's sums of values are divided by.
   __device__ void finish(const MlaFp8Tile& tile, const MlaFp8Thread& self) {
     mla_fp8_over_keys(sum, self, tile.sums(self.worker, self.warp), Sum{});

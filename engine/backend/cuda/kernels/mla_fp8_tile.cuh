@@ -43,7 +43,7 @@ struct MlaFp8Tile {
   // Shared memory, from an address aligned to 1024 bytes. Weights, queries and stages take what the
   // widest piece of the CTA leaves: behind one another from kWeights on.
   static constexpr int kBarriers = 0;
-  static constexpr int kUnits = kBarriers + (3 * kMostStages + 1) * 8;      // [workers]
+  static constexpr int kUnits = kBarriers + (3 * kMostStages + 5) * 8;      // [workers]
   static constexpr int kExceeded = kUnits + 8;                              // [workers][2]
   static constexpr int kTops = kUnits + 32;                                 // [workers][2][warps]
   static constexpr int kFactors = kTops + kWorkers * 2 * kWorkerWarps * 4;  // [rows]
@@ -59,11 +59,13 @@ struct MlaFp8Tile {
   static constexpr int kLargest = kRatios + kMostStages * kStageKeys * kScaleGroups * 2;
   static constexpr int kStageLargest = kLargest + kMostStages * kStageKeys * 4;
   static constexpr int kReferences = kStageLargest + 64;
-  static constexpr int kFixedBytes = kReferences + kMlaTileRows * 4;
+  static constexpr int kPieces = kReferences + kMlaTileRows * 4;  // [workers]
+  static constexpr int kFixedBytes = kPieces + kWorkers * static_cast<int>(sizeof(MlaPiece));
   static constexpr int kWeights = (kFixedBytes + kAtomBytes - 1) / kAtomBytes * kAtomBytes;
   static constexpr int kSharedBytes = 227 * 1024;
   static constexpr int kUsableBytes = kSharedBytes - kAtomBytes;  // once aligned
-  static_assert(kTops % 16 == 0 && kMaxima % 16 == 0 && kRuns % 8 == 0 && kScales % 16 == 0);
+  static_assert(kTops % 16 == 0 && kMaxima % 16 == 0 && kRuns % 8 == 0 && kScales % 16 == 0 &&
+                kPieces % 16 == 0);
 
   // Of a piece of at most kRows queries. kWide: the workers share its weights.
   template <int kRows, bool kWide = false>
@@ -74,8 +76,8 @@ struct MlaFp8Tile {
   template <int kRows, bool kWide = false>
   static constexpr int kKeys = kQueries<kRows, kWide> + kRows / 8 * kQueryGroupBytes;
 
-  // `widest`: query vectors of the CTA's largest piece.
-  __device__ MlaFp8Tile(char* unaligned, bool wide, int widest) {
+  // `widest`: query vectors of the CTA's largest piece. pairs: a copy fills two stages.
+  __device__ MlaFp8Tile(char* unaligned, bool wide, bool pairs, int widest) {
     const std::uint32_t at = hopper::shared_address(unaligned);
     address = (at + kAtomBytes - 1) / kAtomBytes * kAtomBytes;
     memory = unaligned + (address - at);
@@ -85,6 +87,7 @@ struct MlaFp8Tile {
                              : kKeys<64>;
     stages = (kUsableBytes - keys_at) / kStageBytes;
     if (stages > kMostStages) stages = kMostStages;
+    if (pairs) stages = stages / 2 * 2;
   }
 
   char* memory;
@@ -96,19 +99,30 @@ struct MlaFp8Tile {
   __device__ T* at(int offset) const {
     return reinterpret_cast<T*>(memory + offset);
   }
-  // [copies of kCopiedKeys keys][4 blocks of 128 latents][keys][128 bytes], swizzled.
-  __device__ std::uint32_t codes(int s) const {
-    return address + static_cast<std::uint32_t>(keys_at + s * kStageBytes);
-  }
   __device__ char* stage(int s) const { return memory + keys_at + s * kStageBytes; }
+  // [copies of kCopiedKeys keys][4 blocks of 128 latents][keys][128 bytes], swizzled, and behind
+  // all of a stage's the rope values [keys][128 bytes], swizzled. A copy of 64 keys lies in the
+  // memory of two stages, of which the second has the keys from the 32nd on.
+  template <int kCopiedKeys>
+  static __device__ int codes_offset(int s) {
+    return kCopiedKeys <= kStageKeys ? s * kStageBytes
+                                     : s / 2 * (2 * kStageBytes) + s % 2 * (kStageKeys * 128);
+  }
+  template <int kCopiedKeys>
+  __device__ std::uint32_t codes(int s) const {
+    return address + static_cast<std::uint32_t>(keys_at + codes_offset<kCopiedKeys>(s));
+  }
   // Of 8 keys from `key` on in a block.
   template <int kCopiedKeys>
   static __device__ constexpr int code_offset(int key, int block) {
     return key / kCopiedKeys * kCopiedKeys * kCodeBytes + block * kCopiedKeys * 128 +
            key % kCopiedKeys * 128;
   }
-  // [keys][128 bytes], swizzled.
-  __device__ std::uint32_t rope(int s) const { return codes(s) + kStageKeys * kCodeBytes; }
+  template <int kCopiedKeys>
+  __device__ std::uint32_t rope(int s) const {
+    constexpr int kKeys = kCopiedKeys < kStageKeys ? kStageKeys : kCopiedKeys;
+    return codes<kCopiedKeys>(s) + kKeys * kCodeBytes;
+  }
   // [keys][scale groups] fp32.
   __device__ std::uint32_t scales(int s) const {
     return address + kScales + static_cast<std::uint32_t>(s * kStageKeys * kScaleBytes);
@@ -136,6 +150,8 @@ struct MlaFp8Tile {
   // [keys]: the largest scale, 0 past the context.
   __device__ float* largest(int s) const { return at<float>(kLargest) + s * kStageKeys; }
   __device__ float& stage_largest(int s) const { return at<float>(kStageLargest)[s]; }
+  // A worker's piece: registers are for sums.
+  __device__ MlaPiece& piece(int worker) const { return at<MlaPiece>(kPieces)[worker]; }
   // Of both workers, of all queries.
   __device__ float* references() const { return at<float>(kReferences); }
   __device__ float* wide_maxima(int warp) const { return at<float>(kMaxima) + warp * kMlaTileRows; }
@@ -160,6 +176,8 @@ struct MlaFp8Tile {
   }
   __device__ std::uint32_t empty(int s) const { return full(kMostStages + s); }
   __device__ std::uint32_t scaled(int s) const { return full(2 * kMostStages + s); }
+  __device__ std::uint32_t queries_full() const { return full(3 * kMostStages); }
+  __device__ std::uint32_t queries_empty() const { return full(3 * kMostStages + 1); }
 };
 
 // The stage that a role uses next.

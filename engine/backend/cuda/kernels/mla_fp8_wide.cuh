@@ -36,8 +36,8 @@ __device__ void mla_fp8_wide_scores(const MlaFp8Tile& tile, const MlaFp8Thread& 
   using namespace hopper;
   using Tile = MlaFp8Tile;
   constexpr int kSteps = kMlaLatent / 32;  // of two products
-  const std::uint32_t codes = tile.codes(stage) + rows.codes;
-  const std::uint32_t rope = tile.rope(stage) + rows.rope;
+  const std::uint32_t codes = tile.codes<kCopiedKeys>(stage) + rows.codes;
+  const std::uint32_t rope = tile.rope<kCopiedKeys>(stage) + rows.rope;
   const int key = self.key % Tile::kStageKeys;
   const std::uint16_t* ratios = tile.ratios(stage) + key;
   std::uint32_t a[2][8];
@@ -205,7 +205,7 @@ struct MlaFp8WideValues {
         (b % 2 == 0 ? rows.even : rows.odd);
 #pragma unroll
     for (int s = 0; s < 2; ++s) {
-      hopper::load_transposed(raw[s], tile.codes(place.stages[s]) + offset);
+      hopper::load_transposed(raw[s], tile.codes<kCopiedKeys>(place.stages[s]) + offset);
     }
   }
   __device__ void widen(const MlaFp8Tile& tile, const MlaFp8Thread& self, const MlaFp8Place& place,
@@ -264,13 +264,11 @@ struct MlaFp8WideValues {
 // One of two workers: a piece of 33 to 64 queries.
 template <int kCopiedKeys>
 __device__ void mla_fp8_wide_piece(const MlaFp8Tile& tile, const MlaAttentionParams& p,
-                                   const MlaPiece& piece, const MlaRows& rows,
-                                   const MlaFp8Thread& self, int rank, MlaFp8Progress& done) {
+                                   const MlaPiece& piece, const MlaRows& rows, int worker, int rank,
+                                   MlaFp8Progress& done) {
   using namespace hopper;
-  mla_fp8_begin_piece<kMlaTileRows, true>(tile, p, piece, rows);
-  if (self.worker == 0 && self.warp < 2) {
-    tile.references()[self.warp * kWarp + self.lane] = kMlaFp8Lowest;
-  }
+  const MlaFp8Thread self(worker);
+  mla_fp8_begin_piece<kMlaTileRows, true>(tile, p, piece, rows, done.queries);
   MlaFp8Wide::QueryOperand queries(
       tile.address + static_cast<std::uint32_t>(MlaFp8Tile::kQueries<kMlaTileRows, true>));
   MlaFp8Wide::WeightOperand weights(tile.address +
@@ -353,28 +351,29 @@ __device__ void mla_fp8_wide_piece(const MlaFp8Tile& tile, const MlaAttentionPar
       values.template add<1>(tile, self, latent_rows, places, weights, release);
     }
   }
+  mla_fp8_end_queries(tile, self);
   done.at = at;
   const int warp = self.worker * MlaFp8Tile::kWorkerWarps + self.warp;
   mla_fp8_over_keys(sum, self, tile.wide_maxima(warp), Sum{});
   mla_value_barrier();
   const float one = unit / kMlaFp8Weight;
-  float2 runs[16];
-  float factors[16];
+  const MlaFp8Target to(p, piece, rows, rank);
 #pragma unroll
   for (int i = 0; i < 16; ++i) {
     const int q = i / 2 * 8 + self.column + i % 2;
     float total = 0.0F;
 #pragma unroll
     for (int w = 0; w < 2 * MlaFp8Tile::kWorkerWarps; ++w) total += tile.wide_maxima(w)[q];
-    runs[i] = {tile.references()[q], total};
-    factors[i] = piece.count == 1 ? one / total : one;
-  }
+    const MlaHalfScale by = mla_fp8_half_scale(total, one);
+    const float factor = one * (to.whole ? 1.0F / total : by.scale);
+    float2 own[4];
 #pragma unroll
-  for (int i = 0; i < MlaFp8Wide::kBlocks * 32; ++i) {
-    values.block[i / 32][i % 32] *= factors[i % 32 / 4 * 2 + i % 2];
+    for (int b = 0; b < 4; ++b) {
+      const float* sums = &values.block[b][i / 2 * 4 + i % 2];
+      own[b] = {sums[0] * factor, sums[2] * factor};
+    }
+    to.store(self, q, self.worker, {tile.references()[q], total}, by.inverse, own);
   }
-  mla_fp8_store<MlaFp8Wide::kQueries>(self, p, piece, rows, rank, 0, self.worker, runs,
-                                      values.block);
 }
 
 }  // namespace latentd::cuda

@@ -52,7 +52,7 @@ __device__ void mla_fp8_clear_keys(const MlaFp8Tile& tile, int warp, int lane, i
   for (int key = keys + warp; key < kMlaTileKeys; key += MlaFp8Tile::kWorkerWarps) {
     const int stage = key < MlaFp8Tile::kStageKeys ? first_stage : second_stage;
     const int own = key % MlaFp8Tile::kStageKeys;
-    *reinterpret_cast<uint4*>(tile.stage(stage) +
+    *reinterpret_cast<uint4*>(tile.stage(0) + MlaFp8Tile::codes_offset<kCopiedKeys>(stage) +
                               MlaFp8Tile::code_offset<kCopiedKeys>(own, lane / 8) + lane % 8 * 16) =
         uint4{0, 0, 0, 0};
     if (lane == 0) {
@@ -80,22 +80,24 @@ __device__ inline std::uint32_t mla_fp8_weights_offset(const MlaFp8Thread& self)
 
 // A worker's way through the tiles of all pieces.
 struct MlaFp8Progress {
-  MlaFp8Cursor at;  // the first stage of the next piece
-  int tiles = 1;    // that the worker has scored, and one
+  MlaFp8Cursor at;            // the first stage of the next piece
+  int tiles = 1;              // that the worker has scored, and one
+  std::uint32_t queries = 0;  // the turn of the queries of the next piece
 };
 
 // One of two workers: a piece of at most kQueries queries, whose tiles they take in turns, or one
 // of twice as many, kSplit, of which each has a half.
 template <int kCopiedKeys, int kQueries, bool kSplit>
 __device__ void mla_fp8_work_piece(const MlaFp8Tile& tile, const MlaAttentionParams& p,
-                                   const MlaPiece& piece, const MlaRows& rows,
-                                   const MlaFp8Thread& self, int rank, MlaFp8Progress& done) {
+                                   const MlaPiece& piece, const MlaRows& rows, int worker, int rank,
+                                   MlaFp8Progress& done) {
   using namespace hopper;
+  const MlaFp8Thread self(worker);
   constexpr int kArrivals = kSplit ? 1 : 2;
   constexpr int kTurns = kSplit ? 1 : 2;
   const int first_query = kSplit ? self.worker * kQueries : 0;
   constexpr int kRows = kSplit ? 2 * kQueries : kQueries;
-  mla_fp8_begin_piece<kRows>(tile, p, piece, rows);
+  mla_fp8_begin_piece<kRows>(tile, p, piece, rows, done.queries);
   OperandDescriptors<MlaFp8Tile::kQueryGroupBytes> queries(
       tile.address + static_cast<std::uint32_t>(MlaFp8Tile::kQueries<kRows> +
                                                 first_query / 8 * MlaFp8Tile::kQueryGroupBytes));
@@ -111,6 +113,8 @@ __device__ void mla_fp8_work_piece(const MlaFp8Tile& tile, const MlaAttentionPar
   sums.clear();
   MlaFp8Softmax<kQueries> softmax;
   const int tiles = piece.last_tile - piece.first_tile;
+  const bool leaves_two = !kSplit && mla_fp8_leaves_two<false>(piece.count, rows.count);
+  const bool joins = !kSplit && tiles >= 2 && !leaves_two;
   MlaFp8Cursor at = done.at;
   if (!kSplit && self.worker == 1) at.advance(tile, 2);
   int first_key = (piece.first_tile + (kSplit ? 0 : self.worker)) * kMlaTileKeys;
@@ -135,8 +139,9 @@ __device__ void mla_fp8_work_piece(const MlaFp8Tile& tile, const MlaAttentionPar
     const int stage = self.warp < 2 ? place.stages[0] : place.stages[1];
     float scores[kQueries / 2];
     mla_fp8_score_keys<kCopiedKeys, kQueries>(tile, self, key_rows, stage, queries, scores);
-    MlaFp8Values<kCopiedKeys, kQueries> values(latent_rows, tile.codes(place.stages[0]),
-                                               tile.codes(place.stages[1]));
+    MlaFp8Values<kCopiedKeys, kQueries> values(latent_rows,
+                                               tile.codes<kCopiedKeys>(place.stages[0]),
+                                               tile.codes<kCopiedKeys>(place.stages[1]));
     values.load(0);
     values.widen(0);
     if (first_key + kMlaTileKeys > least) softmax.hide(self, limits, first_key, scores);
@@ -166,18 +171,25 @@ __device__ void mla_fp8_work_piece(const MlaFp8Tile& tile, const MlaAttentionPar
       for (int i = 0; i < kQueries / 4; ++i) softmax.sum[i] += added[i];
     }
     values.add(weights, sums, [&] {
-      // Those of its last tile serve the worker once more.
-      if (kSplit || tiles < 2 || left > 1) place.template release<kArrivals>(tile, self.lane);
+      // Those of its last tile serve the worker once more where the workers join their sums.
+      if (!joins || left > 1) place.template release<kArrivals>(tile, self.lane);
     });
   }
+  mla_fp8_end_queries(tile, self);
   // The other worker's last tile lies before or behind the worker's own.
   at = done.at;
   at.skip(tile, 2 * tiles);
+  done.at = at;
+  if (leaves_two) {
+    softmax.add_up(tile, self);
+    mla_fp8_store_part<kQueries>(self, p, piece, rows, rank, softmax, sums);
+    return;
+  }
   softmax.finish(tile, self);
   if constexpr (kSplit) {
     mla_fp8_worker_barrier(self.worker);
     mla_fp8_store_all<kQueries>(tile, self, p, piece, rows, rank, first_query, sums);
-  } else if (tiles < 2) {
+  } else if (!joins) {
     mla_fp8_worker_barrier(self.worker);
     if (self.worker == 0) {
       mla_fp8_store_all<kQueries>(tile, self, p, piece, rows, rank, 0, sums);
@@ -193,7 +205,6 @@ __device__ void mla_fp8_work_piece(const MlaFp8Tile& tile, const MlaAttentionPar
       barrier_arrive_several<kArrivals>(tile.empty(self.lane == 0 ? ends[0][0] : ends[0][1]));
     }
   }
-  done.at = at;
 }
 
 }  // namespace latentd::cuda

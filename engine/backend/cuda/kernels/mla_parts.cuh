@@ -1,9 +1,9 @@
 // What pieces of cut units leave for merging: a row of 512 partial sums a query vector, and how its
 // scores run.
 //
-// Two forms. Fp16 sums are multiplied by a power of two a row and half of it, so that the largest
-// is near the largest that fp16 holds, and lie in the order in which threads hold them: 16 bytes a
-// lane, 64 a quad. fp32 sums lie in the order of the columns.
+// Sums are fp16, multiplied by a power of two a row and half of it, so that the largest is near the
+// largest that fp16 holds, and lie in the order in which threads hold them: 16 bytes a lane, 64 a
+// quad. (Over an fp8 cache: mla_fp8_parts.cuh.)
 #pragma once
 
 #include <cuda_bf16.h>
@@ -82,30 +82,6 @@ struct MlaHalfParts {
     for (int i = 0; i < 4; ++i) pairs[i] = mla_pair(total[2 * i], total[2 * i + 1]);
     mla_transpose_quad(pairs, lane % 4);
     *reinterpret_cast<uint4*>(out + lane * 8) = uint4{pairs[0], pairs[1], pairs[2], pairs[3]};
-  }
-};
-
-struct MlaFloatParts {
-  static constexpr int kColumns = 128;
-  static constexpr int kValues = 4;
-  using Words = float4;
-
-  __device__ static const void* row(const MlaPartials& partials, int row) {
-    return static_cast<const float*>(partials.sums) + static_cast<std::size_t>(row) * kMlaLatent;
-  }
-  __device__ static float inverse_scale(const MlaPartials& /*partials*/, int /*row*/,
-                                        int /*column*/) {
-    return 1.0F;
-  }
-  __device__ static void add(float (&total)[kValues], const Words& words, float factor) {
-    total[0] = fmaf(factor, words.x, total[0]);
-    total[1] = fmaf(factor, words.y, total[1]);
-    total[2] = fmaf(factor, words.z, total[2]);
-    total[3] = fmaf(factor, words.w, total[3]);
-  }
-  __device__ static void store(__nv_bfloat16* out, const float (&total)[kValues], int lane) {
-    *reinterpret_cast<uint2*>(out + lane * 4) =
-        uint2{mla_pair(total[0], total[1]), mla_pair(total[2], total[3])};
   }
 };
 
