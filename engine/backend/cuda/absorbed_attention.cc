@@ -19,10 +19,10 @@ int attribute(CudaContext& context, cudaDeviceAttr which) {
 
 }  // namespace
 
-AbsorbedAttention::AbsorbedAttention(CudaContext& context, DType activation, bool batch_invariant)
+AbsorbedAttention::AbsorbedAttention(CudaContext& context, DType activation, int invariant_pieces)
     : context_(context),
       activation_(activation),
-      batch_invariant_(batch_invariant),
+      invariant_pieces_(invariant_pieces),
       works_(context),
       prefix_(context),
       shares_(context),
@@ -49,9 +49,10 @@ bool AbsorbedAttention::fits(const MlaGeometry& g, std::int32_t page_tokens, DTy
 MlaDivision AbsorbedAttention::division(const BatchView& batch, const MlaGeometry& g) const {
   MlaDivision d;
   d.heads = g.num_heads;
-  d.invariant = batch_invariant_ ? 1 : 0;
-  const bool several_tokens = !batch_invariant_ && std::int64_t{batch.num_tokens} * g.num_heads >
-                                                       std::int64_t{batch.num_rows} * kMlaTileRows;
+  d.invariant = invariant_pieces_;
+  const bool several_tokens =
+      invariant_pieces_ == 0 &&
+      std::int64_t{batch.num_tokens} * g.num_heads > std::int64_t{batch.num_rows} * kMlaTileRows;
   d.group = g.num_heads > kMlaTileRows || several_tokens ? 2 : 1;
   d.shares = std::min(processors_ / d.group, kMlaMostShares);
   return d;

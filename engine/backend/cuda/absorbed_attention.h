@@ -24,8 +24,9 @@ namespace latentd::cuda {
 
 class AbsorbedAttention {
  public:
-  // batch_invariant: a row's bits depend on nothing but its own row.
-  AbsorbedAttention(CudaContext& context, DType activation, bool batch_invariant);
+  // invariant_pieces: not 0: a row's bits depend on nothing but its own row, which is cut into so
+  // many pieces at most (MlaDivision::invariant).
+  AbsorbedAttention(CudaContext& context, DType activation, int invariant_pieces);
 
   void reserve(const ReserveParams& p);
   // A new step begins: what was planned is no longer true.
@@ -45,7 +46,9 @@ class AbsorbedAttention {
 
   bool fits(const MlaGeometry& g, std::int32_t page_tokens, DType cache) const;
   // The kernel over an fp8 cache reads every row's keys by themselves.
-  bool shares_prefixes(DType cache) const { return !batch_invariant_ && cache == DType::kBF16; }
+  bool shares_prefixes(DType cache) const {
+    return invariant_pieces_ == 0 && cache == DType::kBF16;
+  }
   MlaDivision division(const BatchView& batch, const MlaGeometry& g) const;
   // False after an error.
   bool make_plan(const BatchView& batch, const MlaGeometry& g, std::int32_t page_tokens,
@@ -55,7 +58,7 @@ class AbsorbedAttention {
 
   CudaContext& context_;
   DType activation_;
-  bool batch_invariant_;
+  int invariant_pieces_;
   bool hopper_ = false;
   std::int32_t processors_ = 0;
   Planned planned_;

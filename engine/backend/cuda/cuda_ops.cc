@@ -8,6 +8,7 @@
 #include "engine/backend/cuda/expert_policy.h"
 #include "engine/backend/cuda/few_tokens.h"
 #include "engine/backend/cuda/launch.h"
+#include "engine/backend/cuda/mla_plan.h"
 #include "engine/model/model_config.h"
 
 namespace latentd::cuda {
@@ -69,7 +70,7 @@ CudaOps::CudaOps(CudaContext& context, std::unique_ptr<Blas> blas, DType activat
     : context_(context),
       blas_(std::move(blas)),
       activation_(activation),
-      absorbed_attention_(context, activation, /*batch_invariant=*/blas_ == nullptr),
+      absorbed_attention_(context, activation, blas_ == nullptr ? kMlaInvariantPieces : 0),
       experts_(context, activation),
       expanded_(context),
       absorbed_(context),

@@ -18,10 +18,12 @@ namespace latentd::cuda {
 
 // What a piece costs beside its key tiles, in key tiles: queries, first keys, results.
 inline constexpr int kMlaUnitOverhead = 1;
-// Under batch invariance a unit has at most so many pieces, of at least so many key tiles, and only
-// decode rows are cut.
-inline constexpr int kMlaInvariantPieces = 8;
+// Under batch invariance only decode rows are cut: into pieces of so many key tiles, where that
+// makes a few; of twice as many and more in longer units, at most MlaDivision::invariant pieces.
+// What it costs: docs/adr/0005-batch-invariant.md.
 inline constexpr int kMlaInvariantTiles = 8;
+inline constexpr int kMlaFewPieces = 8;
+inline constexpr int kMlaInvariantPieces = 32;  // what the engine asks for
 
 // Shares, and so pieces of a unit.
 inline constexpr int kMlaMostShares = 160;
@@ -78,10 +80,12 @@ inline constexpr int kMlaKnownPages =
     32;  // page-table entries of the first piece that a plan holds
 
 // Key tiles of a piece under batch invariance: a power of two from the unit's own length.
-LATENTD_HOST_DEVICE constexpr int mla_invariant_tiles(const MlaWork& work, int key_tiles) {
+LATENTD_HOST_DEVICE constexpr int mla_invariant_tiles(const MlaWork& work, const MlaDivision& d,
+                                                      int key_tiles) {
   if (work.view.count != 1) return key_tiles;
-  int tiles = kMlaInvariantTiles;
-  while (tiles * kMlaInvariantPieces < key_tiles) tiles *= 2;
+  if (key_tiles <= kMlaInvariantTiles * kMlaFewPieces) return kMlaInvariantTiles;
+  int tiles = 2 * kMlaInvariantTiles;
+  while (tiles * d.invariant < key_tiles) tiles *= 2;
   return tiles;
 }
 
@@ -90,7 +94,7 @@ LATENTD_HOST_DEVICE constexpr MlaPrefix mla_cost(const MlaWork& work, const MlaD
                                                  int unit) {
   const int tiles = mla_key_tiles(work, d, unit);
   if (d.invariant == 0) return {tiles + kMlaUnitOverhead, 0, 1, work.segments};
-  const int pieces = mla_divide_up(tiles, mla_invariant_tiles(work, tiles));
+  const int pieces = mla_divide_up(tiles, mla_invariant_tiles(work, d, tiles));
   return {tiles + kMlaUnitOverhead, pieces > 1 ? pieces : 0, pieces, 0};
 }
 
@@ -143,7 +147,7 @@ LATENTD_HOST_DEVICE constexpr MlaSpan mla_span(int base, int cost, int total, in
 constexpr std::int64_t mla_slots(const MlaDivision& d, std::int64_t max_rows) {
   if (d.invariant == 0) return std::int64_t{2} * d.shares;
   const int units = mla_divide_up(mla_divide_up(d.heads, kMlaTileRows), d.group);
-  return max_rows * units * kMlaInvariantPieces;
+  return max_rows * units * d.invariant;
 }
 
 // Rows of partial results.
@@ -308,7 +312,7 @@ class MlaWalk {
 
   // The next piece of the unit that begins in the share.
   LATENTD_HOST_DEVICE bool next_whole(MlaPiece& piece, int first, int tiles) {
-    const int size = mla_invariant_tiles(start_.work, tiles);
+    const int size = mla_invariant_tiles(start_.work, division_, tiles);
     piece.count = mla_divide_up(tiles, size);
     piece.first_slot = start_.before.slots;
     if (next_piece_ < 0) next_piece_ = begin_ > first ? mla_divide_up(begin_ - first, size) : 0;

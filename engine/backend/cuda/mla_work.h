@@ -28,6 +28,7 @@ struct MlaDivision {
   std::int32_t group = 1;   // row tiles of a unit = CTAs that walk it side by side
   std::int32_t shares = 0;  // groups of CTAs, at most kMlaMostShares
   std::int32_t least = 2;   // key tiles that are worth a share
+  // Batch invariance: most pieces of a unit, at least kMlaFewPieces; 0: none.
   std::int32_t invariant = 0;
 };
 

@@ -23,7 +23,7 @@ namespace {
 
 struct Options {
   bool quick = false;
-  bool batch_invariant = false;
+  int invariant_pieces = 0;
   bool shared = false;
   int page_tokens = 64;
   std::vector<std::string> dtypes = {"bf16"};
@@ -127,7 +127,7 @@ Status run(const Options& options) {
   std::vector<std::unique_ptr<MlaBench>> benches;
   for (const std::string& dtype : options.dtypes) {
     LATENTD_ASSIGN_OR_RETURN(
-        auto bench, MlaBench::make(*context, cache_dtype(dtype), kTokens, options.batch_invariant,
+        auto bench, MlaBench::make(*context, cache_dtype(dtype), kTokens, options.invariant_pieces,
                                    options.page_tokens));
     benches.push_back(std::move(bench));
   }
@@ -151,7 +151,9 @@ int main(int argc, char** argv) {
   latentd::cuda::bench::Options options;
   CLI::App app("Times the decode attention at 512 + 64 on one GPU; prints CSV.");
   app.add_flag("--quick", options.quick, "Half of the shapes");
-  app.add_flag("--batch-invariant", options.batch_invariant, "Pieces from a sequence's own length");
+  app.add_option("--batch-invariant", options.invariant_pieces,
+                 "A sequence is cut by its own length only, into so many pieces at most")
+      ->check(CLI::Range(latentd::cuda::kMlaFewPieces, latentd::cuda::kMlaMostShares));
   auto* dtype = app.add_option("--dtype", options.dtypes,
                                "Types of the cache, separated by commas: bf16, fp8")
                     ->delimiter(',')

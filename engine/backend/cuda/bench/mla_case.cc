@@ -43,9 +43,9 @@ struct MlaBench::Inputs {
 };
 
 Result<std::unique_ptr<MlaBench>> MlaBench::make(CudaContext& context, DType cache,
-                                                 std::size_t tokens, bool batch_invariant,
+                                                 std::size_t tokens, int invariant_pieces,
                                                  int page_tokens) {
-  std::unique_ptr<MlaBench> bench(new MlaBench(context, cache, batch_invariant, page_tokens));
+  std::unique_ptr<MlaBench> bench(new MlaBench(context, cache, invariant_pieces, page_tokens));
   const std::size_t bytes = bench->layout_.bytes_per_token() * tokens;
   LATENTD_ASSIGN_OR_RETURN(bench->pool_,
                            allocate_buffer(context, MemoryKind::kDevice, bytes, "cache"));

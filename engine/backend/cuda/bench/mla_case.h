@@ -38,9 +38,10 @@ struct MlaResult {
 // Memory that all shapes share.
 class MlaBench {
  public:
-  // cache: bf16 or fp8. The pool holds `tokens` of one layer.
+  // cache: bf16 or fp8. The pool holds `tokens` of one layer; invariant_pieces as of
+  // AbsorbedAttention.
   static Result<std::unique_ptr<MlaBench>> make(CudaContext& context, DType cache,
-                                                std::size_t tokens, bool batch_invariant,
+                                                std::size_t tokens, int invariant_pieces,
                                                 int page_tokens);
 
   Result<MlaResult> run(const MlaShape& shape);
@@ -48,9 +49,9 @@ class MlaBench {
   Result<double> read_rate();
 
  private:
-  MlaBench(CudaContext& context, DType cache, bool batch_invariant, int page_tokens)
+  MlaBench(CudaContext& context, DType cache, int invariant_pieces, int page_tokens)
       : context_(context),
-        attention_(context, DType::kBF16, batch_invariant),
+        attention_(context, DType::kBF16, invariant_pieces),
         layout_(CacheLayout::mla(1, kMlaLatent, kMlaRope, cache, page_tokens)) {}
 
   struct Inputs;

@@ -54,7 +54,7 @@ TEST(MlaPlan, MeetsEveryKeyTileOfEveryUnitOnce) {
     d.group = 1 + static_cast<int>(random() % 2);
     d.shares = (1 + static_cast<int>(random() % 132) + d.group - 1) / d.group;
     d.least = 1 + static_cast<int>(random() % 8);
-    d.invariant = static_cast<int>(random() % 2);
+    d.invariant = random() % 2 == 0 ? 0 : kMlaFewPieces << random() % 4;
     SCOPED_TRACE("trial " + std::to_string(trial) + ", seed " + std::to_string(kSeed));
     expect_complete(rows, d);
     if (HasFatalFailure()) return;
@@ -114,6 +114,21 @@ TEST(MlaPlan, SmallWorkTakesFewShares) {
             1);
 }
 
+TEST(MlaPlan, InvariantPiecesAreFewAndThenLong) {
+  MlaDivision d;
+  d.heads = 16;
+  d.shares = 132;
+  d.invariant = 32;
+  // Keys of a decode row, its pieces, key tiles of each.
+  constexpr int kCases[][3] = {{512, 1, 8},     {513, 2, 8},     {4096, 8, 8},    {4097, 5, 16},
+                               {32768, 32, 16}, {32769, 17, 32}, {131072, 32, 64}};
+  for (const auto& [keys, pieces, tiles] : kCases) {
+    const auto made = by_unit(divide({{{0, 0, 1, keys - 1}}, {}, {}}, d)).at({0, 0});
+    EXPECT_EQ(made.size(), static_cast<std::size_t>(pieces)) << keys;
+    EXPECT_EQ(made.front().last_tile, tiles) << keys;
+  }
+}
+
 TEST(MlaPlan, InvariantPiecesDependOnNothingButTheirRow) {
   std::mt19937 random(kSeed);
   for (int trial = 0; trial < 25; ++trial) {
@@ -121,7 +136,7 @@ TEST(MlaPlan, InvariantPiecesDependOnNothingButTheirRow) {
     d.heads = 1 + static_cast<int>(random() % 128);
     d.group = d.heads > kMlaTileRows ? 2 : 1;
     d.shares = 132 / d.group;
-    d.invariant = 1;
+    d.invariant = kMlaInvariantPieces;
     const std::vector<RowView> rows = random_rows(random);
     for (const auto& [unit, pieces] : by_unit(divide({rows, {}, {}}, d))) {
       RowView row = pieces.front().view;
