@@ -43,6 +43,10 @@ if(LATENTD_WITH_CUDA)
     $<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr -lineinfo
     -Xcompiler=-Wall,-Wextra,-Wshadow>
     $<$<AND:$<COMPILE_LANGUAGE:CUDA>,$<BOOL:${LATENTD_WERROR}>>:-Werror=all-warnings>)
+  option(LATENTD_RACECHECK "Kernels for compute-sanitizer's racecheck (kernels/hopper.cuh)" OFF)
+  if(LATENTD_RACECHECK)
+    target_compile_definitions(latentd_cuda_options INTERFACE LATENTD_RACECHECK)
+  endif()
   foreach(architecture IN LISTS LATENTD_CUDA_ARCHITECTURES)
     target_compile_options(latentd_cuda_options INTERFACE
       "$<$<COMPILE_LANGUAGE:CUDA>:SHELL:-gencode arch=compute_${architecture},code=sm_${architecture}>")

@@ -218,7 +218,7 @@ class Consumer {
   // A warp is done with it.
   __device__ void release(std::uint64_t* barrier) {
     __syncwarp();
-    if (thread_ % kWarp == 0) barrier_arrive(shared_address(barrier));
+    barrier_arrive_warp(shared_address(barrier), thread_ % kWarp);
   }
 
   __device__ void compute(const ExpandedTask& task) {
@@ -296,16 +296,16 @@ class Consumer {
 };
 
 __device__ inline void init_barriers(Shared& shared) {
-  constexpr int kWarps = 2 * kGroupThreads / kWarp;
+  constexpr int kArrivals = 2 * kGroupThreads / kWarp * kWarpArrivals;
   barrier_init(shared_address(&shared.q_full), 1);
-  barrier_init(shared_address(&shared.q_empty), kWarps);
+  barrier_init(shared_address(&shared.q_empty), kArrivals);
   for (int i = 0; i < kStages; ++i) {
     barrier_init(shared_address(&shared.task_full[i]), 1);
-    barrier_init(shared_address(&shared.task_empty[i]), kWarps);
+    barrier_init(shared_address(&shared.task_empty[i]), kArrivals);
     barrier_init(shared_address(&shared.k_full[i]), 1);
-    barrier_init(shared_address(&shared.k_empty[i]), kWarps);
+    barrier_init(shared_address(&shared.k_empty[i]), kArrivals);
     barrier_init(shared_address(&shared.v_full[i]), 1);
-    barrier_init(shared_address(&shared.v_empty[i]), kWarps);
+    barrier_init(shared_address(&shared.v_empty[i]), kArrivals);
   }
   fence_barrier_init();
 }

@@ -254,7 +254,7 @@ __device__ void mla_give_weights(const MlaTile& tile, const MlaThread& thread, M
     mla_store_weights(tile, thread, half, scores[half]);
     fence_async_shared();
     __syncwarp();
-    if (thread.lane == 0) barrier_arrive(tile.weights_full(half));
+    barrier_arrive_warp(tile.weights_full(half), thread.lane);
     if (!ends) softmax.add(scores[half]);
   }
 }
@@ -301,7 +301,7 @@ __device__ inline void mla_score(const MlaTile& tile, const MlaAttentionParams& 
         if (t == piece.last_tile - 1 && thread.lane == 0) barrier_arrive(tile.queries_empty());
         if (keys < kMlaTileKeys) mla_clear_keys(tile, first.index, max(keys, 0));
         if (!has_rows) {
-          for (int half = 0; half < 2 && thread.lane == 0; ++half) {
+          for (int half = 0; half < 2 && thread.lane < kWarpArrivals; ++half) {
             barrier_wait(tile.weights_empty(half), free_parity);
             barrier_arrive(tile.weights_full(half));
           }
@@ -485,11 +485,11 @@ __device__ void mla_values(const MlaTile& tile, const MlaAttentionParams& p, Mla
       barrier_wait(tile.weights_full(1), weights_parity);
       mla_add_values(tile, values[1], 1, sums);
       wgmma_wait<1>();
-      if (thread.lane == 0) barrier_arrive(tile.weights_empty(0));
+      barrier_arrive_warp(tile.weights_empty(0), thread.lane);
       mla_release<kGroup>(tile, first.index, thread.lane);
       wgmma_wait<0>();
       sums.settle();
-      if (thread.lane == 0) barrier_arrive(tile.weights_empty(1));
+      barrier_arrive_warp(tile.weights_empty(1), thread.lane);
       mla_release<kGroup>(tile, second.index, thread.lane);
     }
     mla_store(tile, thread, group, p, pieces, rows, rank, sums);
@@ -517,8 +517,8 @@ __global__ void __launch_bounds__(MlaTile::kThreads, 1)
     barrier_init(tile.queries_full(), 1);
     barrier_init(tile.queries_empty(), MlaTile::kScoreWarps);
     for (int half = 0; half < 2; ++half) {
-      barrier_init(tile.weights_full(half), MlaTile::kScoreWarps);
-      barrier_init(tile.weights_empty(half), MlaTile::kValueWarps);
+      barrier_init(tile.weights_full(half), MlaTile::kScoreWarps * kWarpArrivals);
+      barrier_init(tile.weights_empty(half), MlaTile::kValueWarps * kWarpArrivals);
     }
     fence_barrier_init();
     prefetch_tensor_map(&query_map);

@@ -80,7 +80,7 @@ __global__ void __launch_bounds__(MlaFp8Tile::kThreads, 1)
     const MlaFp8Tile tile(memory, kWide, false, 0);
     for (int s = 0; s < MlaFp8Tile::kMostStages; ++s) {
       barrier_init(tile.full(s), 1);
-      barrier_init(tile.scaled(s), 1);
+      barrier_init(tile.scaled(s), kWarpArrivals);
       barrier_init(tile.empty(s), MlaFp8Tile::kWorkThreads / kWarp);
     }
     barrier_init(tile.queries_full(), 1);

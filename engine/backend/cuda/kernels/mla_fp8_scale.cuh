@@ -63,7 +63,7 @@ __device__ void mla_fp8_scale(const MlaFp8Tile& tile, const MlaAttentionParams& 
       mla_fp8_scale_stage<kCopiedKeys>(
           tile, at.stage, max(min(MlaFp8Tile::kStageKeys, piece.keys.context - first), 0), lane);
       __syncwarp();
-      if (lane == 0) barrier_arrive(tile.scaled(at.stage));
+      barrier_arrive_warp(tile.scaled(at.stage), lane);
     }
   }
 }
