@@ -42,6 +42,7 @@ __device__ inline void mla_fp8_convert_query(const MlaFp8Tile& tile, const MlaAt
   see(rope.z);
   see(rope.w);
   const std::uint32_t most = __reduce_max_sync(kAllLanes, max(pairs & 0xffffU, pairs >> 16));
+  __syncwarp();  // the first lanes write what all have read
   // The largest becomes 2^13 or more, less than 2^14; zeros and what is not finite stay.
   const int exponent = static_cast<int>(most >> 7);
   const int shift =
