@@ -30,7 +30,8 @@ constexpr int attention_row_stride(int latent_dim) { return latent_dim | 1; }
 constexpr std::size_t attention_shared_bytes(int heads, int kv_lora, int rope) {
   const int latent_dim = kv_lora + rope;
   const auto h = static_cast<std::size_t>(heads);
-  const auto tile = static_cast<std::size_t>(kAttentionKeys * attention_row_stride(latent_dim));
+  const auto tile =
+      std::size_t{kAttentionKeys} * static_cast<std::size_t>(attention_row_stride(latent_dim));
   return (h * static_cast<std::size_t>(latent_dim + kv_lora + kAttentionKeys + 1) + tile) *
          sizeof(float);
 }
