@@ -7,17 +7,6 @@
 #include "engine/backend/cuda/launch.h"
 
 namespace latentd::cuda {
-namespace {
-
-int attribute(CudaContext& context, cudaDeviceAttr which) {
-  int device = 0;
-  int value = 0;
-  context.check(cudaGetDevice(&device), "reading a CUDA attribute");
-  context.check(cudaDeviceGetAttribute(&value, which, device), "reading a CUDA attribute");
-  return value;
-}
-
-}  // namespace
 
 AbsorbedAttention::AbsorbedAttention(CudaContext& context, DType activation, int invariant_pieces)
     : context_(context),
@@ -34,9 +23,7 @@ AbsorbedAttention::AbsorbedAttention(CudaContext& context, DType activation, int
       scales_(context),
       runs_(context),
       counters_(context) {
-  context.use_device();
   hopper_ = context.has_warp_group_products();
-  processors_ = attribute(context, cudaDevAttrMultiProcessorCount);
 }
 
 bool AbsorbedAttention::fits(const MlaGeometry& g, std::int32_t page_tokens, DType cache) const {
@@ -54,14 +41,14 @@ MlaDivision AbsorbedAttention::division(const BatchView& batch, const MlaGeometr
       invariant_pieces_ == 0 &&
       std::int64_t{batch.num_tokens} * g.num_heads > std::int64_t{batch.num_rows} * kMlaTileRows;
   d.group = g.num_heads > kMlaTileRows || several_tokens ? 2 : 1;
-  d.shares = std::min(processors_ / d.group, kMlaMostShares);
+  d.shares = std::min(context_.processors() / d.group, kMlaMostShares);
   return d;
 }
 
 bool AbsorbedAttention::take_memory(const MlaDivision& division, std::int32_t max_tokens,
                                     std::int32_t max_rows, bool shares_prefixes) {
   const auto slots = static_cast<std::size_t>(mla_slots(division, max_rows) * division.group);
-  const auto shares = static_cast<std::size_t>(processors_);
+  const auto shares = static_cast<std::size_t>(context_.processors());
   const auto rows = static_cast<std::size_t>(max_rows);
   const auto places = static_cast<std::size_t>(mla_places(division, max_tokens, max_rows));
   const auto partial_rows = static_cast<std::size_t>(mla_partial_rows(division, max_rows));

@@ -60,7 +60,6 @@ class AbsorbedAttention {
   DType activation_;
   int invariant_pieces_;
   bool hopper_ = false;
-  std::int32_t processors_ = 0;
   Planned planned_;
   bool known_ = false;  // to a run since the plan was made
   Scratch works_;

@@ -32,12 +32,7 @@ Product expansion(const ExpandedStep& step, const ExpandedPass& pass, const Tens
 
 ExpandedAttention::ExpandedAttention(CudaContext& context)
     : context_(context), latents_(context), kv_(context), state_(context), next_task_(context) {
-  int device = 0;
   hopper_ = context.has_warp_group_products();
-  if (context.check(cudaGetDevice(&device), "reading a CUDA attribute")) {
-    context.check(cudaDeviceGetAttribute(&processors_, cudaDevAttrMultiProcessorCount, device),
-                  "reading a CUDA attribute");
-  }
 }
 
 bool ExpandedAttention::computes(const MlaGeometry& g, DType activation, DType cache,
@@ -94,7 +89,7 @@ bool ExpandedAttention::run(const ExpandedAttentionParams& p, DType activation, 
   step.q = p.q;
   step.out = p.out;
   step.hopper = hopper_;
-  step.processors = processors_;
+  step.processors = context_.processors();
   ExpandedCursor cursor;
   ExpandedPass pass;
   while (context_.ok() && next_pass(rows, most, cursor, pass)) {

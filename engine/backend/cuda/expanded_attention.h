@@ -39,7 +39,6 @@ class ExpandedAttention {
 
   CudaContext& context_;
   bool hopper_ = false;
-  std::int32_t processors_ = 0;
   Scratch latents_;
   Scratch kv_;
   Scratch state_;

@@ -253,13 +253,11 @@ Result<MlaResult> MlaBench::run(const MlaShape& shape) {
 Result<double> MlaBench::read_rate() {
   constexpr std::size_t kBytes = std::size_t{1} << 30U;
   const std::size_t bytes = std::min(pool_->size(), kBytes);
-  int processors = 0;
-  context_.check(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, 0), "device");
-  LATENTD_ASSIGN_OR_RETURN(const double us, time(4, [&](int) {
-                             context_.check(
-                                 read_stream(context_.stream(), pool_->data(), bytes, processors),
-                                 "read stream");
-                           }));
+  LATENTD_ASSIGN_OR_RETURN(
+      const double us, time(4, [&](int) {
+        context_.check(read_stream(context_.stream(), pool_->data(), bytes, context_.processors()),
+                       "read stream");
+      }));
   return static_cast<double>(bytes) / us * 1e-6;
 }
 
