@@ -218,14 +218,14 @@ __device__ inline void mla_store_weights(const MlaTile& tile, const MlaThread& t
   }
 }
 
-// Hands the weights of a tile over, half by half. kPlain: no reference moved, and the piece has
+// Hands the weights of a tile over, half by half. kPlain: no older sums shrink, and the piece has
 // further tiles; otherwise `runs` is where the last tile says how the rows' scores ran, or null.
 // The exponentials of the second half are held back until the first is given, since the compiler
 // would have them delay it.
 template <bool kPlain>
 __device__ void mla_give_weights(const MlaTile& tile, const MlaThread& thread, MlaSoftmax& softmax,
                                  float (&scores)[2][16], float scale, std::uint32_t free_parity,
-                                 bool moves = false, const float* keep = nullptr,
+                                 bool shrinks = false, const float* keep = nullptr,
                                  float2* runs = nullptr) {
   using namespace hopper;
 #pragma unroll
@@ -234,7 +234,7 @@ __device__ void mla_give_weights(const MlaTile& tile, const MlaThread& thread, M
     if (half == 0) {
       softmax.step(scores[half]);
       barrier_wait(tile.weights_empty(half), free_parity);
-      if (thread.lane == 0) tile.moved()[thread.row / 16] = moves ? 1 : 0;
+      if (thread.lane == 0) tile.moved()[thread.row / 16] = shrinks ? 1 : 0;
     } else {
       softmax.relate_half(scores[half], scale,
                           barrier_wait_for_zero(tile.weights_empty(half), free_parity));
@@ -247,7 +247,7 @@ __device__ void mla_give_weights(const MlaTile& tile, const MlaThread& thread, M
     if (!kPlain && thread.column == 0) {
 #pragma unroll
       for (int row = 0; row < 2; ++row) {
-        if (half == 0 && moves) tile.keep()[thread.row + row * 8] = keep[row];
+        if (half == 0 && shrinks) tile.keep()[thread.row + row * 8] = keep[row];
         if (ends) runs[thread.row + row * 8] = softmax.run(row);
       }
     }
@@ -256,6 +256,30 @@ __device__ void mla_give_weights(const MlaTile& tile, const MlaThread& thread, M
     __syncwarp();
     barrier_arrive_warp(tile.weights_full(half), thread.lane);
     if (!ends) softmax.add(scores[half]);
+  }
+}
+
+// The same of a warp whose rows see none of the keys.
+__device__ inline void mla_give_nothing(const MlaTile& tile, const MlaThread& thread,
+                                        MlaSoftmax& softmax, std::uint32_t free_parity,
+                                        float2* runs) {
+  using namespace hopper;
+  constexpr float kNothing[16] = {};
+  if (runs != nullptr) {
+    softmax.add_up();
+    if (thread.column == 0) {
+#pragma unroll
+      for (int row = 0; row < 2; ++row) runs[thread.row + row * 8] = softmax.run(row);
+    }
+  }
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    barrier_wait(tile.weights_empty(half), free_parity);
+    if (half == 0 && thread.lane == 0) tile.moved()[thread.row / 16] = 0;
+    mla_store_weights(tile, thread, half, kNothing);
+    fence_async_shared();
+    __syncwarp();
+    barrier_arrive_warp(tile.weights_full(half), thread.lane);
   }
 }
 
@@ -272,9 +296,9 @@ __device__ inline void mla_score(const MlaTile& tile, const MlaAttentionParams& 
     const MlaPiece& piece = pieces.piece;
     const MlaRows rows(piece, p.division, rank);
     const bool has_rows = rows.any_of_warp(thread.row);
-    MlaSoftmax softmax;
+    MlaSoftmax softmax(piece, p.division, rows.first + thread.row);
     MlaKeys keys_of(p, piece);
-    softmax.look(keys_of, piece, p.division, rows.first + thread.row);
+    softmax.look(keys_of);
     // Tiles before it are seen whole by all of the warp's rows, and others follow them.
     int plain_until = keys_of.plain_until(piece, softmax.seen);
     barrier_wait(tile.queries_full(), static_cast<std::uint32_t>(pieces.number) & 1U);
@@ -282,6 +306,11 @@ __device__ inline void mla_score(const MlaTile& tile, const MlaAttentionParams& 
       const MlaStage first(tiles_done * 2);
       const MlaStage second(tiles_done * 2 + 1);
       const std::uint32_t free_parity = static_cast<std::uint32_t>(tiles_done + 1) & 1U;
+      // Here, where the values are still busy with the tile before.
+      if (keys_of.begin(t)) {
+        softmax.look(keys_of);
+        plain_until = keys_of.plain_until(piece, softmax.seen);
+      }
       float scores[2][16];
       mla_score_keys(tile, first, second, scores);
       float2 highest;
@@ -292,10 +321,6 @@ __device__ inline void mla_score(const MlaTile& tile, const MlaAttentionParams& 
           continue;
         }
       } else {
-        if (keys_of.begin(t)) {
-          softmax.look(keys_of, piece, p.division, rows.first + thread.row);
-          plain_until = keys_of.plain_until(piece, softmax.seen);
-        }
         const int first_key = keys_of.first_key(t);
         const int keys = keys_of.now.context - first_key;
         if (t == piece.last_tile - 1 && thread.lane == 0) barrier_arrive(tile.queries_empty());
@@ -307,13 +332,20 @@ __device__ inline void mla_score(const MlaTile& tile, const MlaAttentionParams& 
           }
           continue;
         }
+        if (softmax.blind) {
+          mla_give_nothing(tile, thread, softmax, free_parity,
+                           t == piece.last_tile - 1 ? tile.runs(pieces.number) : nullptr);
+          continue;
+        }
         softmax.mask(scores, first_key, thread.column);
         highest = softmax.relate(scores, scale);
       }
       float keep[2];
       const bool moves = softmax.exceeded(highest);
       if (moves) softmax.move(scores, highest, keep);
-      mla_give_weights<false>(tile, thread, softmax, scores, scale, free_parity, moves, keep,
+      // Rows that had no reference have no sums that would shrink.
+      const bool shrinks = moves && __any_sync(kAllLanes, keep[0] != 1.0F || keep[1] != 1.0F) != 0;
+      mla_give_weights<false>(tile, thread, softmax, scores, scale, free_parity, shrinks, keep,
                               t == piece.last_tile - 1 ? tile.runs(pieces.number) : nullptr);
     }
   }

@@ -16,15 +16,23 @@ struct MlaSoftmax {
   float reference[2] = {0.0F, 0.0F};
   float room[2] = {-1e30F, -1e30F};  // kRoom where the row has a reference
   float sum[2] = {0.0F, 0.0F};       // of the exponentials of the thread's own keys
+  int vector;                        // of the unit: the thread's first row, the other is 8 behind
+  int most[2];                       // keys that the row's token may see
   int limit[2];                      // keys that the row sees
   int seen;                          // keys that all rows of the warp see
+  bool blind;                        // they see none
 
-  // The thread's rows are query vectors `vector` and vector + 8 of a unit.
-  __device__ void look(const MlaKeys& keys, const MlaPiece& piece, const MlaDivision& d,
-                       int vector) {
-    limit[0] = keys.limit(piece, d, vector);
-    limit[1] = keys.limit(piece, d, vector + 8);
+  __device__ MlaSoftmax(const MlaPiece& piece, const MlaDivision& d, int first_vector)
+      : vector(first_vector),
+        most{piece.view.start + vector / d.heads + 1,
+             piece.view.start + (vector + 8) / d.heads + 1} {}
+
+  // Other keys begin.
+  __device__ void look(const MlaKeys& keys) {
+    limit[0] = keys.limit(vector, most[0]);
+    limit[1] = keys.limit(vector + 8, most[1]);
     seen = __reduce_min_sync(kAllLanes, min(limit[0], limit[1]));
+    blind = __any_sync(kAllLanes, max(limit[0], limit[1]) > 0) == 0;
   }
   // Hides keys that a row does not see; most tiles are seen by all. The thread's are first_key +
   // column and others behind.
@@ -71,10 +79,10 @@ struct MlaSoftmax {
     const float highest[2] = {thread_highest.x, thread_highest.y};
 #pragma unroll
     for (int row = 0; row < 2; ++row) {
-      float most = fmaxf(highest[row], __shfl_xor_sync(kAllLanes, highest[row], 1));
-      most = fmaxf(most, __shfl_xor_sync(kAllLanes, most, 2));
-      const bool moves = most > room[row];
-      const float by = moves ? most : 0.0F;
+      float top = fmaxf(highest[row], __shfl_xor_sync(kAllLanes, highest[row], 1));
+      top = fmaxf(top, __shfl_xor_sync(kAllLanes, top, 2));
+      const bool moves = top > room[row];
+      const float by = moves ? top : 0.0F;
       // A row without a reference has no sums.
       keep[row] = room[row] < 0.0F ? 1.0F : exp2_fast(-by);
       if (moves) room[row] = kRoom;

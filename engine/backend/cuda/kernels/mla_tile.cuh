@@ -146,10 +146,9 @@ struct MlaKeys {
   __device__ int plain_until(const MlaPiece& piece, int seen) const {
     return min(min(now.last_tile, piece.last_tile - 1), now.behind + seen / kMlaTileKeys);
   }
-  // Keys that query vector `vector` of the unit sees.
-  __device__ int limit(const MlaPiece& piece, const MlaDivision& d, int vector) const {
-    if (vector < now.first_vector || vector >= now.last_vector) return 0;
-    return min(now.context, piece.view.start + vector / d.heads + 1);
+  // Keys that query vector `vector` of the unit sees, of `most` that its token may see.
+  __device__ int limit(int vector, int most) const {
+    return vector < now.first_vector || vector >= now.last_vector ? 0 : min(now.context, most);
   }
 
   MlaSegment now;
