@@ -22,6 +22,8 @@ AbsorbedAttention::AbsorbedAttention(CudaContext& context, DType activation, int
       sums_(context),
       scales_(context),
       runs_(context),
+      fp8_sums_(context),
+      fp8_runs_(context),
       counters_(context) {
   hopper_ = context.has_warp_group_products();
 }
@@ -45,13 +47,23 @@ MlaDivision AbsorbedAttention::division(const BatchView& batch, const MlaGeometr
   return d;
 }
 
+void AbsorbedAttention::take_partials(std::size_t rows, DType cache) {
+  if (cache == DType::kF8E4M3) {
+    fp8_partials_.sums = fp8_sums_.take<uint4>(rows * kMlaLatent * 2 / sizeof(uint4));
+    fp8_partials_.runs = fp8_runs_.take<uint4>(rows * 2);
+    return;
+  }
+  partials_.sums = sums_.take<std::uint16_t>(rows * kMlaLatent);
+  partials_.scales = scales_.take<float>(rows * 2);
+  partials_.runs = runs_.take<float2>(rows);
+}
+
 bool AbsorbedAttention::take_memory(const MlaDivision& division, std::int32_t max_tokens,
-                                    std::int32_t max_rows, bool shares_prefixes) {
+                                    std::int32_t max_rows, DType cache, bool shares_prefixes) {
   const auto slots = static_cast<std::size_t>(mla_slots(division, max_rows) * division.group);
   const auto shares = static_cast<std::size_t>(context_.processors());
   const auto rows = static_cast<std::size_t>(max_rows);
   const auto places = static_cast<std::size_t>(mla_places(division, max_tokens, max_rows));
-  const auto partial_rows = static_cast<std::size_t>(mla_partial_rows(division, max_rows));
   plan_.works = works_.take<MlaWork>(rows);
   plan_.prefix = prefix_.take<MlaPrefix>(rows + 1);
   plan_.shares = shares_.take<MlaShare>(shares);
@@ -62,9 +74,7 @@ bool AbsorbedAttention::take_memory(const MlaDivision& division, std::int32_t ma
     plan_.segments =
         segments_.take<MlaSegment>(static_cast<std::size_t>(mla_most_segments(max_rows)));
   }
-  partials_.sums = sums_.take<std::uint16_t>(partial_rows * kMlaLatent);
-  partials_.scales = scales_.take<float>(partial_rows * 2);
-  partials_.runs = runs_.take<float2>(partial_rows);
+  take_partials(static_cast<std::size_t>(mla_partial_rows(division, max_rows)), cache);
   plan_.num_counters = static_cast<std::int32_t>(slots + shares);
   plan_.counters = counters_.take<std::uint32_t>(slots + shares);
   partials_.launches = plan_.counters;
@@ -79,7 +89,7 @@ void AbsorbedAttention::reserve(const ReserveParams& p) {
   BatchView decode;
   decode.num_rows = p.max_rows;
   decode.num_tokens = p.max_rows;
-  take_memory(division(decode, g), p.max_tokens, p.max_rows,
+  take_memory(division(decode, g), p.max_tokens, p.max_rows, p.cache_dtype,
               p.shares_prefixes && shares_prefixes(p.cache_dtype));
 }
 
@@ -91,7 +101,7 @@ bool AbsorbedAttention::make_plan(const BatchView& batch, const MlaGeometry& g,
   const bool prefixes = plan_.batch.prefixes != nullptr;
   plan_.page_tokens = page_tokens;
   plan_.division = division(batch, g);
-  if (!take_memory(plan_.division, batch.num_tokens, batch.num_rows, prefixes)) {
+  if (!take_memory(plan_.division, batch.num_tokens, batch.num_rows, cache, prefixes)) {
     return false;
   }
   return context_.check(launch_mla_plan(context_.stream(), plan_), "plan_attention");
@@ -130,6 +140,7 @@ void AbsorbedAttention::run(const AbsorbedAttentionParams& p) {
   params.pages = plan_.pages;
   params.segments = plan_.segments;
   params.partials = partials_;
+  params.fp8_partials = fp8_partials_;
   params.known = known_;
   known_ = true;
   const auto launch =

@@ -54,7 +54,8 @@ class AbsorbedAttention {
   bool make_plan(const BatchView& batch, const MlaGeometry& g, std::int32_t page_tokens,
                  DType cache);
   bool take_memory(const MlaDivision& division, std::int32_t max_tokens, std::int32_t max_rows,
-                   bool shares_prefixes);
+                   DType cache, bool shares_prefixes);
+  void take_partials(std::size_t rows, DType cache);
 
   CudaContext& context_;
   DType activation_;
@@ -72,9 +73,12 @@ class AbsorbedAttention {
   Scratch sums_;
   Scratch scales_;
   Scratch runs_;
+  Scratch fp8_sums_;
+  Scratch fp8_runs_;
   Scratch counters_;
   MlaPlanParams plan_;  // its memory, and the last batch
   MlaPartials partials_;
+  MlaFp8Partials fp8_partials_;
 };
 
 }  // namespace latentd::cuda

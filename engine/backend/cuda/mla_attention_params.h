@@ -53,6 +53,13 @@ struct MlaPartials {
   std::uint32_t* launches = nullptr;  // [division.shares, group]
 };
 
+// The same over an fp8 cache: 16 bytes that say themselves whether they are there
+// (kernels/mla_fp8_parts.cuh). Zeros before the first launch, and again behind each.
+struct MlaFp8Partials {
+  uint4* sums = nullptr;  // [mla_partial_rows, 64]
+  uint4* runs = nullptr;  // [mla_partial_rows, 2]: of each half
+};
+
 struct MlaAttentionParams {
   AbsorbedAttentionParams attention;
   MlaDivision division;
@@ -61,6 +68,7 @@ struct MlaAttentionParams {
   const std::int32_t* pages = nullptr;
   const MlaSegment* segments = nullptr;
   MlaPartials partials;
+  MlaFp8Partials fp8_partials;
   // Not the plan's first launch. Then the plan, and the keys of tokens before this step, need not
   // be waited for: each block of the first launch fills a multiprocessor and stays until they are
   // complete, and nothing that comes behind it can be placed until one leaves.

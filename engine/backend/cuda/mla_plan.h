@@ -28,6 +28,17 @@ inline constexpr int kMlaInvariantPieces = 32;  // what the engine asks for
 // Shares, and so pieces of a unit.
 inline constexpr int kMlaMostShares = 160;
 
+// Query vectors that the kernel over an fp8 cache multiplies with at a time; 0: more than it is
+// for. How many tokens the rows hold is only guessed from their mean, which batch invariance
+// forbids.
+inline constexpr int kMlaFp8MostQueries = 32;
+constexpr int mla_fp8_queries(const MlaDivision& d, const BatchView& batch) {
+  const std::int64_t rows = batch.num_rows;
+  const std::int64_t vectors = (d.invariant != 0 ? rows : batch.num_tokens) * std::int64_t{d.heads};
+  if (vectors <= rows * kMlaFp8MostQueries / 2) return kMlaFp8MostQueries / 2;
+  return vectors <= rows * kMlaFp8MostQueries ? kMlaFp8MostQueries : 0;
+}
+
 // What lies before a place of the line, or what a unit adds to it.
 struct MlaPrefix {
   std::int32_t cost = 0;    // length

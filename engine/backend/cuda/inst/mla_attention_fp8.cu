@@ -42,7 +42,7 @@ bool encode_queries(CUtensorMap& map, const AbsorbedAttentionParams& a) {
   return make_tensor_map(map, p);
 }
 
-template <int kCopiedKeys, bool kWide>
+template <int kCopiedKeys, int kQueries>
 cudaError_t launch(cudaStream_t stream, const MlaAttentionParams& p) {
   CUtensorMap queries;
   CUtensorMap codes;
@@ -52,7 +52,7 @@ cudaError_t launch(cudaStream_t stream, const MlaAttentionParams& p) {
       !encode_rope(rope, cache, kCopiedKeys)) {
     return cudaErrorInvalidValue;
   }
-  const auto kernel = mla_attention_fp8_kernel<kCopiedKeys, kWide>;
+  const auto kernel = mla_attention_fp8_kernel<kCopiedKeys, kQueries>;
   const cudaError_t error = cudaFuncSetAttribute(
       kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, MlaFp8Tile::kSharedBytes);
   if (error != cudaSuccess) return error;
@@ -69,18 +69,14 @@ cudaError_t launch(cudaStream_t stream, const MlaAttentionParams& p) {
   return cudaLaunchKernelEx(&config, kernel, queries, codes, rope, p);
 }
 
-// Whether pieces have more queries than a worker takes. How many tokens the rows hold is only
-// guessed from their mean, which batch invariance forbids.
-bool wide(const MlaAttentionParams& p) {
-  const BatchView& batch = p.attention.batch;
-  if (p.division.heads > MlaFp8Tile::kMostColumns) return true;
-  return p.division.invariant == 0 && std::int64_t{batch.num_tokens} * p.division.heads >
-                                          std::int64_t{batch.num_rows} * MlaFp8Tile::kMostColumns;
-}
-
 template <int kCopiedKeys>
 cudaError_t launch(cudaStream_t stream, const MlaAttentionParams& p) {
-  return wide(p) ? launch<kCopiedKeys, true>(stream, p) : launch<kCopiedKeys, false>(stream, p);
+  switch (mla_fp8_queries(p.division, p.attention.batch)) {
+    case 16:
+      return launch<kCopiedKeys, 16>(stream, p);
+    default:
+      return launch<kCopiedKeys, 32>(stream, p);
+  }
 }
 
 }  // namespace

@@ -39,13 +39,6 @@ __device__ inline void barrier_arrive_warp(std::uint32_t barrier, int lane) {
   if (lane < kWarpArrivals) barrier_arrive(barrier);
 }
 
-// As kCount arrivals.
-template <int kCount>
-__device__ inline void barrier_arrive_several(std::uint32_t barrier) {
-  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "n"(kCount)
-               : "memory");
-}
-
 __device__ inline void barrier_arrive_expecting(std::uint32_t barrier, std::uint32_t bytes) {
   asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes)
                : "memory");

@@ -10,15 +10,37 @@
 
 namespace latentd::cuda {
 
-// `bytes` that lie behind one another, a multiple of 16.
-__device__ inline void copy_bytes(std::uint32_t to, const void* from, std::uint32_t barrier,
-                                  int bytes) {
-  asm volatile(
-      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::
-          "r"(to),
-      "l"(from), "r"(bytes), "r"(barrier)
-      : "memory");
-}
+// Copies of keys, which nobody reads again in this launch: they leave the L2 cache before all else,
+// so that plan, queries, code and partial results stay there.
+struct MlaFp8KeyCopy {
+  static constexpr std::uint64_t kEvictFirst = 0x12F0000000000000;  // what createpolicy makes of it
+
+  __device__ static void codes(std::uint32_t to, const CUtensorMap* map, std::uint32_t barrier,
+                               int token, int page) {
+    asm volatile(
+        "cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes"
+        ".L2::cache_hint [%0], [%1, {%3, %4, %3, %5}], [%2], %6;" ::"r"(to),
+        "l"(map), "r"(barrier), "r"(0), "r"(token), "r"(page), "l"(kEvictFirst)
+        : "memory");
+  }
+  __device__ static void rope(std::uint32_t to, const CUtensorMap* map, std::uint32_t barrier,
+                              int token, int page) {
+    asm volatile(
+        "cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes"
+        ".L2::cache_hint [%0], [%1, {%3, %4, %5}], [%2], %6;" ::"r"(to),
+        "l"(map), "r"(barrier), "r"(0), "r"(token), "r"(page), "l"(kEvictFirst)
+        : "memory");
+  }
+  // `bytes` that lie behind one another, a multiple of 16.
+  __device__ static void scales(std::uint32_t to, const void* from, std::uint32_t barrier,
+                                int bytes) {
+    asm volatile(
+        "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.L2::cache_hint "
+        "[%0], [%1], %2, [%3], %4;" ::"r"(to),
+        "l"(from), "r"(bytes), "r"(barrier), "l"(kEvictFirst)
+        : "memory");
+  }
+};
 
 // The pages of a piece, one behind the other: 64 entries of the table are held or on their way, so
 // that none is waited for. Entries of keys that nobody may see are not read.
@@ -64,34 +86,42 @@ class MlaFp8Pages {
   int next_;
 };
 
-constexpr int kMlaFp8TilesFirst = 1;  // key tiles that are copied before a piece's queries
-
-// One thread: a piece's queries as they are, where converted ones will lie.
-template <bool kWide>
-__device__ void mla_fp8_copy_queries(const MlaFp8Tile& tile, const CUtensorMap* queries,
-                                     const MlaRows& rows, std::uint32_t turn) {
+// One thread: the queries of all pieces, kQueries at a time, as they are, where converted ones will
+// lie.
+template <int kQueries>
+__device__ void mla_fp8_copy_queries(const MlaFp8Tile& tile, const MlaAttentionParams& p,
+                                     MlaPieces& pieces, const CUtensorMap* queries, int rank) {
   using namespace hopper;
   using Tile = MlaFp8Tile;
-  const int groups = mla_divide_up(rows.count, 8);
-  const int at = kWide              ? Tile::kQueries<kMlaTileRows, true>
-                 : rows.count <= 16 ? Tile::kQueries<16>
-                 : rows.count <= 32 ? Tile::kQueries<32>
-                                    : Tile::kQueries<64>;
-  barrier_wait(tile.queries_empty(), turn ^ 1U);
-  barrier_arrive_expecting(tile.queries_full(),
-                           static_cast<std::uint32_t>(groups * Tile::kQueryGroupBytes));
-  for (int i = 0; i < groups; ++i) {
-    copy_tensor_3d(tile.address + static_cast<std::uint32_t>(at + i * Tile::kQueryGroupBytes),
-                   queries, tile.queries_full(), 0, rows.row + i * 8, 0);
+  wait_for_last_launch();
+  std::uint32_t turn = 0;
+  for (; pieces.more(); pieces.next()) {
+    const MlaRows rows(pieces.piece, p.division, rank);
+    for (int first = 0; first < rows.count; first += kQueries, turn ^= 1U) {
+      const int groups = mla_divide_up(min(rows.count - first, kQueries), 8);
+      barrier_wait(tile.queries_empty(), turn ^ 1U);
+      barrier_arrive_expecting(tile.queries_full(),
+                               static_cast<std::uint32_t>(groups * Tile::kQueryGroupBytes));
+#pragma unroll 1
+      for (int i = 0; i < groups; ++i) {
+        const int at = Tile::kQueries<kQueries> + i * Tile::kQueryGroupBytes;
+        copy_tensor_3d(tile.address + static_cast<std::uint32_t>(at), queries, tile.queries_full(),
+                       0, rows.row + first + i * 8, 0);
+      }
+    }
   }
 }
 
-// Warp `warp` of kWarps: keys of all pieces into shared memory, in the order of their use, every
-// kWarps-th run of stages, kCopiedKeys with a copy.
-template <int kCopiedKeys, int kWarps, bool kWide>
-__device__ void mla_fp8_copy(const MlaFp8Tile& tile, const MlaAttentionParams& p, MlaPieces& pieces,
-                             const CUtensorMap* queries, const CUtensorMap* codes,
-                             const CUtensorMap* rope, int known, int rank, int warp) {
+// Key tiles that are copied before the first queries are there: they would come behind whatever
+// fills the stages.
+constexpr int kMlaFp8TilesBefore = 1;
+
+// A warp: keys of all pieces into shared memory, in the order of their use, kCopiedKeys with a
+// copy; once for every kQueries queries of a piece.
+template <int kCopiedKeys, int kQueries>
+__device__ void mla_fp8_copy_keys(const MlaFp8Tile& tile, const MlaAttentionParams& p,
+                                  MlaPieces& pieces, const CUtensorMap* codes,
+                                  const CUtensorMap* rope, int known, int rank) {
   using namespace hopper;
   using Tile = MlaFp8Tile;
   constexpr int kKeys = kCopiedKeys < Tile::kStageKeys ? Tile::kStageKeys : kCopiedKeys;
@@ -101,67 +131,57 @@ __device__ void mla_fp8_copy(const MlaFp8Tile& tile, const MlaAttentionParams& p
   const CacheView& cache = p.attention.cache;
   const char* scales = static_cast<const char*>(cache.pool) + cache.scales_offset;
   MlaFp8Cursor to;
-  to.advance(tile, warp * kStages);
-  std::uint32_t turn = 0;  // of the queries
   for (; pieces.more(); pieces.next()) {
     const MlaPiece& piece = pieces.piece;
     const MlaRows rows(piece, p.division, rank);
-    if (rows.count <= 0) continue;
-    MlaFp8Pages pages(
-        batch.page_table + static_cast<std::size_t>(piece.keys.slot) * batch.max_pages,
-        cache.page_tokens, piece.keys.context, piece.first_tile * kMlaTileKeys, pieces.number == 0,
-        known);
-    pages.advance(warp * kKeys);
+    const int begin = piece.first_tile * kMlaTileKeys;
     const int end = piece.last_tile * kMlaTileKeys;
-    // The first keys come while the launch before ends, unless they are of this step.
-    const int older = pieces.number == 0 ? min(piece.view.start, piece.keys.context - 1) : 0;
-    const int keys_before = (piece.first_tile + kMlaFp8TilesFirst) * kMlaTileKeys;
-    bool has_queries = false;
-    for (int first = piece.first_tile * kMlaTileKeys + warp * kKeys; first < end;
-         first += kWarps * kKeys, to.advance(tile, kWarps * kStages)) {
-      const int keys = max(min(kKeys, piece.keys.context - first), 0);
-      const int copies = mla_divide_up(keys, kCopiedKeys);
-      if (first + kKeys > older) wait_for_last_launch();
-      const std::uint32_t full = tile.full(to.stage);
-      if (leader) {
-#pragma unroll
-        for (int i = 0; i < kStages; ++i) {
-          barrier_wait(tile.empty(to.stage + i), to.parity ^ 1U);
+    for (int vector = 0; vector < rows.count; vector += kQueries) {
+      const bool starts = pieces.number == 0 && vector == 0;
+      MlaFp8Pages pages(
+          batch.page_table + static_cast<std::size_t>(piece.keys.slot) * batch.max_pages,
+          cache.page_tokens, piece.keys.context, begin, pieces.number == 0, known);
+      // The first keys come while the launch before ends, unless they are of this step.
+      const int older = starts ? min(piece.view.start, piece.keys.context - 1) : 0;
+      for (int first = begin; first < end; first += kKeys, to.advance(tile, kStages)) {
+        const int keys = max(min(kKeys, piece.keys.context - first), 0);
+        const int copies = mla_divide_up(keys, kCopiedKeys);
+        if (first + kKeys > older) wait_for_last_launch();
+        if (starts && first == begin + kMlaFp8TilesBefore * kMlaTileKeys) {
+          barrier_wait(tile.queries_full(), 0);
         }
-        barrier_arrive_expecting(
-            full, static_cast<std::uint32_t>(copies * kCopiedKeys * Tile::kKeyBytes));
-        // The second stage's keys count on the barrier of the first, for which all wait before.
-        if (kStages > 1) barrier_arrive(tile.full(to.stage + 1));
-      }
-      __syncwarp();
+        const std::uint32_t full = tile.full(to.stage);
+        if (leader) {
 #pragma unroll
-      for (int i = 0; i < kKeys / kCopiedKeys; ++i) {
-        const int page = pages.page();
-        const int token = pages.token();
-        if (leader && i < copies) {
-          const int own = i * kCopiedKeys;
-          copy_tensor_4d(tile.codes<kCopiedKeys>(to.stage) +
-                             static_cast<std::uint32_t>(own * Tile::kCodeBytes),
-                         codes, full, 0, token, 0, page);
-          copy_tensor_3d(
-              tile.rope<kCopiedKeys>(to.stage) + static_cast<std::uint32_t>(own * Tile::kRopeBytes),
-              rope, full, 0, token, page);
-          copy_bytes(tile.scales(to.stage) + static_cast<std::uint32_t>(own * Tile::kScaleBytes),
-                     scales + static_cast<std::size_t>(page) * cache.page_stride +
-                         static_cast<std::size_t>(token) * Tile::kScaleBytes,
-                     full, kCopiedKeys * Tile::kScaleBytes);
+          for (int i = 0; i < kStages; ++i) {
+            barrier_wait(tile.empty(to.stage + i), to.parity ^ 1U);
+          }
+          barrier_arrive_expecting(
+              full, static_cast<std::uint32_t>(copies * kCopiedKeys * Tile::kKeyBytes));
+          // The second stage's keys count on the barrier of the first, for which all wait before.
+          if (kStages > 1) barrier_arrive(tile.full(to.stage + 1));
         }
-        pages.advance(kCopiedKeys);
-      }
-      pages.advance((kWarps - 1) * kKeys);
-      // Queries come behind the first keys, which may be there already, and before the others, that
-      // there is nothing to wait for behind what fills the stages.
-      const int copied = first + kWarps * kKeys;
-      if (warp == 0 && !has_queries && (copied >= keys_before || copied >= end)) {
-        has_queries = true;
-        wait_for_last_launch();
-        if (leader) mla_fp8_copy_queries<kWide>(tile, queries, rows, turn);
-        turn ^= 1U;
+        __syncwarp();
+#pragma unroll
+        for (int i = 0; i < kKeys / kCopiedKeys; ++i) {
+          const int page = pages.page();
+          const int token = pages.token();
+          if (leader && i < copies) {
+            const int own = i * kCopiedKeys;
+            MlaFp8KeyCopy::codes(tile.codes<kCopiedKeys>(to.stage) +
+                                     static_cast<std::uint32_t>(own * Tile::kCodeBytes),
+                                 codes, full, token, page);
+            MlaFp8KeyCopy::rope(tile.rope<kCopiedKeys>(to.stage) +
+                                    static_cast<std::uint32_t>(own * Tile::kRopeBytes),
+                                rope, full, token, page);
+            MlaFp8KeyCopy::scales(
+                tile.scales(to.stage) + static_cast<std::uint32_t>(own * Tile::kScaleBytes),
+                scales + static_cast<std::size_t>(page) * cache.page_stride +
+                    static_cast<std::size_t>(token) * Tile::kScaleBytes,
+                full, kCopiedKeys * Tile::kScaleBytes);
+          }
+          pages.advance(kCopiedKeys);
+        }
       }
     }
   }

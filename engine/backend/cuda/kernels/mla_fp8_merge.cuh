@@ -1,6 +1,6 @@
-// Merging partial results over an fp8 cache: as in mla_merge.cuh, but of units of few pieces by
-// other code, of which there is little. A launch runs it once, and it is fetched before it is
-// executed.
+// Merging partial results over an fp8 cache: by each unit's CTAs, a part of its rows each, as in
+// mla_merge.cuh; but nothing is counted, since parts say themselves that they are there, and there
+// is little code. A launch runs it once, and it is fetched before it is executed.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -16,130 +16,152 @@
 
 namespace latentd::cuda {
 
-// 256 columns of a vector of a unit of at most kMlaFp8FewPieces pieces, by a warp.
-struct MlaFp8MergeItem {
-  static constexpr int kOfVector = kMlaLatent / MlaFp8Parts::kColumns;
-  static constexpr int kMostParts = 2 * kMlaFp8FewPieces;
-  static constexpr int kBatch = 8;
+// Sums over some parts of 256 columns of a vector, 8 a lane, in units of their highest reference.
+struct MlaFp8Merged {
+  static constexpr int kBatch = 4;  // parts that are read at once
+  static constexpr int kValues = MlaFp8Parts::kValues;
 
-  // What is read first is on its way afterwards.
-  __device__ void load(const MlaPartials& partials, const MlaUnitSlice& s, int parts_of_piece,
-                       int item, int lane) {
-    sources = s.sources(item / kOfVector);
-    two = parts_of_piece == 2;
-    count = sources.count * parts_of_piece;
-    column = item % kOfVector * MlaFp8Parts::kColumns;
-    run = {-INFINITY, 0.0F};
-    scale = 0.0F;
-    if (lane < count) {
-      run = __ldcg(&partials.runs[row(lane)]);
-      scale = MlaFp8Parts::inverse_scale(partials, row(lane), column);
-    }
-    load_words(partials, 0, lane);
-  }
-  // The sum of all parts in their order.
-  __device__ void add(const MlaPartials& partials, int lane, float (&total)[MlaFp8Parts::kValues]) {
-    float highest = run.x;
-#pragma unroll
-    for (int bit = kMostParts / 2; bit > 0; bit /= 2) {
-      highest = fmaxf(highest, __shfl_xor_sync(kAllLanes, highest, bit));
-    }
-    const float weight = exp2_fast(run.x - highest);
-    float sum = weight * run.y;
-#pragma unroll
-    for (int bit = kMostParts / 2; bit > 0; bit /= 2) {
-      sum += __shfl_xor_sync(kAllLanes, sum, bit);
-    }
-    const float factor = run.y == 0.0F ? 0.0F : weight * scale * (1.0F / sum);
-#pragma unroll
-    for (float& value : total) value = 0.0F;
+  // Parts [begin, end), in their order.
+  __device__ void add(const MlaFp8Partials& partials, const MlaUnitSlice::Sources& sources,
+                      int half, int begin, int end, int lane) {
 #pragma unroll 1
-    for (int first = 0; first < count; first += kBatch) {
-      if (first > 0) load_words(partials, first, lane);
+    for (int first = begin; first < end; first += kBatch) {
+      uint4* words_at[kBatch];
+      uint4* runs_at[kBatch];
 #pragma unroll
       for (int j = 0; j < kBatch; ++j) {
-        const float own = __shfl_sync(kAllLanes, factor, first + j);
-        // A part that weighs nothing may have left nothing.
-        if (own != 0.0F) MlaFp8Parts::add(total, words[j], own);
+        const auto row = static_cast<std::size_t>(sources.row(min(first + j, end - 1)));
+        words_at[j] = MlaFp8Parts::words(partials, row, half) + lane;
+        runs_at[j] = MlaFp8Parts::run(partials, row, half);
+      }
+      uint4 words[kBatch];
+      uint4 runs[kBatch];
+      bool lack = true;
+#pragma unroll 1
+      while (lack) {
+        lack = false;
+#pragma unroll
+        for (int j = 0; j < kBatch; ++j) {
+          words[j] = mla_fp8_look(words_at[j]);
+          runs[j] = mla_fp8_look(runs_at[j]);
+        }
+#pragma unroll
+        for (int j = 0; j < kBatch; ++j) lack = lack || words[j].x == 0 || runs[j].x == 0;
+      }
+      float highest = reference;
+#pragma unroll
+      for (int j = 0; j < kBatch; ++j) {
+        mla_fp8_take_away(words_at[j]);
+        if (first + j >= end) runs[j] = {0, __float_as_uint(kMlaFp8Lowest), 0, 0};
+        highest = fmaxf(highest, __uint_as_float(runs[j].y));
+      }
+      shrink(highest);
+#pragma unroll
+      for (int j = 0; j < kBatch; ++j) {
+        const float weight = exp2_fast(__uint_as_float(runs[j].y) - highest);
+        const float its_sum = __uint_as_float(runs[j].z);
+        sum += its_sum * weight;
+        // A part that weighs nothing may hold anything.
+        if (its_sum == 0.0F) continue;
+        MlaFp8Parts::add(total, words[j], weight * __uint_as_float(runs[j].x));
       }
     }
   }
-
-  __device__ int row(int part) const {
-    return two ? sources.row(part / 2) + part % 2 * kMlaFp8PartRows : sources.row(part);
-  }
-  __device__ void load_words(const MlaPartials& partials, int first, int lane) {
+  // Counts from a higher reference.
+  __device__ void shrink(float highest) {
+    const float keep = exp2_fast(reference - highest);
+    reference = highest;
+    sum *= keep;
 #pragma unroll
-    for (int j = 0; j < kBatch; ++j) {
-      if (first + j >= count) continue;
-      words[j] = __ldcg(static_cast<const uint4*>(MlaFp8Parts::row(partials, row(first + j))) +
-                        column / MlaFp8Parts::kValues + lane);
-    }
+    for (float& value : total) value *= keep;
   }
 
-  MlaUnitSlice::Sources sources;
-  bool two;  // parts of a piece
-  int count;
-  int column;
-  float2 run;   // of the lane's part
-  float scale;  // of its sums
-  uint4 words[kBatch];
+  float reference = kMlaFp8Lowest;
+  float sum = 0.0F;
+  float total[kValues] = {};
 };
 
-// The CTA's part of a unit of few pieces; what a warp reads next is on its way meanwhile.
-__device__ inline void mla_fp8_merge_few(const MlaUnitSlice& s, int parts_of_piece) {
-  using Item = MlaFp8MergeItem;
-  const int lane = static_cast<int>(threadIdx.x) % kWarp;
-  const MlaMergePart part(s, Item::kOfVector);
-  int i = part.first + static_cast<int>(threadIdx.x) / kWarp % MlaTile::kValueWarps;
-  if (i >= part.last) return;
-  Item next;
-  next.load(s.p.partials, s, parts_of_piece, i, lane);
+// What is known of parts [begin, end) of half a vector is needed no more.
+__device__ inline void mla_fp8_take_runs(const MlaFp8Partials& partials,
+                                         const MlaUnitSlice::Sources& sources, int half, int begin,
+                                         int end, int lane) {
 #pragma unroll 1
-  for (; i < part.last; i += MlaTile::kValueWarps) {
-    Item item = next;
-    if (i + MlaTile::kValueWarps < part.last) {
-      next.load(s.p.partials, s, parts_of_piece, i + MlaTile::kValueWarps, lane);
-    }
-    float total[MlaFp8Parts::kValues];
-    item.add(s.p.partials, lane, total);
-    MlaFp8Parts::store(static_cast<__nv_bfloat16*>(s.p.attention.out) +
-                           static_cast<std::size_t>(s.vector(i / Item::kOfVector)) * kMlaLatent +
-                           item.column,
-                       total, lane);
+  for (int part = begin + lane; part < end; part += kWarp) {
+    mla_fp8_take_away(
+        MlaFp8Parts::run(partials, static_cast<std::size_t>(sources.row(part)), half));
   }
 }
 
-// Says that a worker's part is complete, when all of its threads have met: what they wrote is seen
-// by whoever waits.
-__device__ inline void mla_fp8_count(std::uint32_t* counter) {
-  asm volatile("red.release.gpu.global.add.u32 [%0], 1;" ::"l"(counter) : "memory");
+// The CTA's part of a unit: a warp 256 columns of a vector, or where those are few several warps,
+// each with a run of the parts. memory: of kValues + 2 floats a thread.
+__device__ inline void mla_fp8_merge_slice(const MlaUnitSlice& s, float* memory) {
+  constexpr int kHalves = MlaFp8Parts::kHalves;
+  constexpr int kThreads = MlaTile::kValueThreads;
+  constexpr int kValues = MlaFp8Parts::kValues;
+  const MlaMergePart part(s, kHalves);
+  const int items = part.last - part.first;
+  const int self = static_cast<int>(threadIdx.x) % kThreads;
+  const int lane = self % kWarp;
+  const int bits = items > 4 ? 0 : items > 2 ? 1 : items == 2 ? 2 : 3;
+  const int team = 1 << bits;
+  const int member = self / kWarp & (team - 1);
+  const MlaFp8Partials& partials = s.p.fp8_partials;
+  const int begin = s.piece.count * member >> bits;
+  const int end = s.piece.count * (member + 1) >> bits;
+#pragma unroll 1
+  for (int i = part.first + (self / kWarp >> bits); i < part.last || team > 1;
+       i += MlaTile::kValueWarps) {
+    const bool busy = i < part.last;
+    const int vector = i / kHalves;
+    const int half = i % kHalves;
+    const MlaUnitSlice::Sources sources = s.sources(vector);
+    MlaFp8Merged merged;
+    if (busy) {
+      merged.add(partials, sources, half, begin, end, lane);
+      __syncwarp();
+      mla_fp8_take_runs(partials, sources, half, begin, end, lane);
+    }
+    if (team > 1) {
+#pragma unroll
+      for (int v = 0; v < kValues; ++v) memory[v * kThreads + self] = merged.total[v];
+      memory[kValues * kThreads + self] = merged.reference;
+      memory[(kValues + 1) * kThreads + self] = merged.sum;
+      mla_value_barrier();
+      if (!busy || member != 0) return;
+#pragma unroll 1
+      for (int other = self + kWarp; other < self + team * kWarp; other += kWarp) {
+        const float its_reference = memory[kValues * kThreads + other];
+        merged.shrink(fmaxf(merged.reference, its_reference));
+        const float weight = exp2_fast(its_reference - merged.reference);
+        merged.sum += memory[(kValues + 1) * kThreads + other] * weight;
+#pragma unroll
+        for (int v = 0; v < kValues; ++v) merged.total[v] += memory[v * kThreads + other] * weight;
+      }
+    }
+    const float inverse = inverse_fast(merged.sum);
+#pragma unroll
+    for (float& value : merged.total) value *= inverse;
+    MlaFp8Parts::store(static_cast<__nv_bfloat16*>(s.p.attention.out) +
+                           static_cast<std::size_t>(s.vector(vector)) * kMlaLatent +
+                           half * MlaFp8Parts::kColumns,
+                       merged.total, lane);
+    if (team > 1) return;
+  }
 }
 
-// Both workers, after their last piece, as mla_merge.
-template <bool kWide>
-__device__ inline void mla_fp8_merge(const MlaTile& tile, const MlaAttentionParams& p,
-                                     MlaPieces& pieces, int share, int rank) {
-  const bool leader = threadIdx.x % MlaTile::kValueThreads == 0;
-  const MlaMergeMemory memory(tile);
-  std::uint32_t* const before = p.partials.launches + blockIdx.x;
-  const std::uint32_t launches = leader ? *before + 1 : 0;
-  for (pieces.begin_again(p, share); pieces.more(); pieces.next()) {
-    const MlaPiece& piece = pieces.piece;
+// Both workers, after their last piece. list: of the pieces behind the first of `count`.
+__device__ inline void mla_fp8_merge(const MlaFp8Tile& tile, const MlaAttentionParams& p,
+                                     const MlaPiece* list, int count, int share, int worker,
+                                     int rank) {
+#pragma unroll 1
+  for (int i = 0; i < count; ++i) {
+    if (count > 1) mla_fp8_place_piece(tile, i == 0 ? p.shares[share].first : list[i - 1], worker);
+    const MlaPiece& piece = tile.piece(worker);
     const MlaRows rows(piece, p.division, rank);
     if (rows.count <= 0 || piece.count == 1) continue;
-    const int of_piece = mla_fp8_leaves_two<kWide>(piece.count, rows.count) ? 2 : 1;
-    mla_wait(mla_counter(p, piece, rank),
-             static_cast<std::uint32_t>(piece.count * of_piece) * launches, leader);
-    const MlaUnitSlice slice{p, piece, rows, rank};
-    if (piece.count <= kMlaFp8FewPieces) {
-      mla_fp8_merge_few(slice, of_piece);
-    } else {
-      mla_merge_slice<MlaFp8Parts>(slice, memory);
-    }
-    mla_value_barrier();
+    mla_value_barrier();  // nobody reads keys any more, or what lies in their place
+    mla_fp8_merge_slice(MlaUnitSlice{p, piece, rows, rank}, tile.at<float>(tile.keys_at));
   }
-  if (leader) *before = launches;
 }
 
 }  // namespace latentd::cuda

@@ -71,9 +71,9 @@ __device__ inline void mla_fp8_convert_query(const MlaFp8Tile& tile, const MlaAt
   }
 }
 
-// A piece's queries, with zeros up to kRows of them, and what is known of each: both workers. turn:
-// of the queries.
-template <int kRows, bool kWide = false>
+// Queries of a piece, with zeros up to kRows of them, and what is known of each: both workers.
+// turn: of the queries.
+template <int kRows>
 __device__ void mla_fp8_begin_piece(const MlaFp8Tile& tile, const MlaAttentionParams& p,
                                     const MlaPiece& piece, const MlaRows& rows,
                                     std::uint32_t& turn) {
@@ -83,13 +83,12 @@ __device__ void mla_fp8_begin_piece(const MlaFp8Tile& tile, const MlaAttentionPa
   if (self < kRows) {
     tile.limits()[self] =
         min(piece.keys.context, piece.view.start + (rows.first + self) / p.division.heads + 1);
-    if constexpr (kWide) tile.references()[self] = kMlaFp8Lowest;
   }
   hopper::barrier_wait(tile.queries_full(), turn);
   turn ^= 1U;
 #pragma unroll 1
   for (int r = self / kWarp; r < kRows; r += kWarps) {
-    mla_fp8_convert_query(tile, p, rows, MlaFp8Tile::kQueries<kRows, kWide>, r, self % kWarp);
+    mla_fp8_convert_query(tile, p, rows, MlaFp8Tile::kQueries<kRows>, r, self % kWarp);
   }
   hopper::fence_async_shared();
   mla_value_barrier();

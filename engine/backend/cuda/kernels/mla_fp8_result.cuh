@@ -68,196 +68,122 @@ struct MlaFp8Half {
   }
 };
 
+// Says what a worker's sums amount to: MlaFp8Runs finds it after a barrier of both.
+template <int kQueries>
+__device__ void mla_fp8_tell(const MlaFp8Tile& tile, const MlaFp8Thread& self,
+                             MlaFp8Softmax<kQueries>& softmax) {
+  mla_fp8_over_keys(softmax.sum, self, tile.sums(self.worker, self.warp), Sum{});
+  if (self.warp != 0 || self.lane >= 4) return;
+#pragma unroll
+  for (int i = 0; i < kQueries / 4; i += 2) {
+    *reinterpret_cast<float2*>(tile.references(self.worker) + i / 2 * 8 + self.column) =
+        float2{softmax.reference[i], softmax.reference[i + 1]};
+  }
+  if (self.lane == 0) tile.unit(self.worker) = softmax.unit / kMlaFp8Weight;
+}
+
 // What a thread's columns are multiplied by, and what they amount to.
 template <int kQueries>
 struct MlaFp8Runs {
   static constexpr int kColumns = kQueries / 4;
-  float factor[2][kColumns];  // of the workers' sums
-  float2 run[kColumns];       // of the piece: highest score, sum of exponentials
-  float unit;                 // the workers' larger
+  float own[kColumns];    // factors of the worker's sums
+  float other[kColumns];  // and of the other's
+  float reference[kColumns];
+  float sum[kColumns];
+  float inverse[kColumns];  // undoes the scale of a part
 
-  // Of `worker` alone.
-  __device__ MlaFp8Runs(const MlaFp8Tile& tile, const MlaFp8Thread& self, int worker)
-      : unit(tile.unit(worker)) {
+  // The result itself is divided by its sums; a part becomes fp16.
+  __device__ MlaFp8Runs(const MlaFp8Tile& tile, const MlaFp8Thread& self, bool whole) {
+    const int worker = self.worker;
+    const float units[2] = {tile.unit(worker), tile.unit(1 - worker)};
+    const float unit = fmaxf(units[0], units[1]);
 #pragma unroll
-    for (int i = 0; i < kColumns; ++i) {
-      run[i] = tile.runs(worker)[i / 2 * 8 + self.column + i % 2];
-      factor[0][i] = tile.unit(worker);
-      factor[1][i] = 0.0F;
-    }
-  }
-  // Of both.
-  __device__ MlaFp8Runs(const MlaFp8Tile& tile, const MlaFp8Thread& self)
-      : unit(fmaxf(tile.unit(0), tile.unit(1))) {
-#pragma unroll
-    for (int i = 0; i < kColumns; ++i) {
-      const int q = i / 2 * 8 + self.column + i % 2;
-      const float2 own[2] = {tile.runs(0)[q], tile.runs(1)[q]};
-      const float highest = fmaxf(own[0].x, own[1].x);
-      const float offset = highest == -INFINITY ? 0.0F : highest;
-      float sum = 0.0F;
+    for (int i = 0; i < kColumns; i += 2) {
+      const int q = i / 2 * 8 + self.column;
+      float2 references[2];
+      float2 sums[2];
 #pragma unroll
       for (int w = 0; w < 2; ++w) {
-        const float part = exp2_fast(own[w].x - offset);
-        factor[w][i] = part * tile.unit(w);
-        sum += part * own[w].y;
+        const int of = w == 0 ? worker : 1 - worker;
+        references[w] = *reinterpret_cast<const float2*>(tile.references(of) + q);
+        sums[w] = float2{0.0F, 0.0F};
+#pragma unroll
+        for (int warp = 0; warp < MlaFp8Tile::kWorkerWarps; ++warp) {
+          const float2 one = *reinterpret_cast<const float2*>(tile.sums(of, warp) + q);
+          sums[w].x += one.x;
+          sums[w].y += one.y;
+        }
       }
-      run[i] = {highest, sum};
+      find(i, whole, unit, units, references[0].x, references[1].x, sums[0].x, sums[1].x);
+      find(i + 1, whole, unit, units, references[0].y, references[1].y, sums[0].y, sums[1].y);
     }
   }
-  // The result itself is divided by its sums; a part becomes fp16. inverse: what undoes the latter.
-  __device__ void finish(bool whole, float (&inverse)[kColumns]) {
-#pragma unroll
-    for (int i = 0; i < kColumns; ++i) {
-      const MlaHalfScale by = mla_fp8_half_scale(run[i].y, unit);
-      const float last = whole ? 1.0F / run[i].y : by.scale;
-      factor[0][i] *= last;
-      factor[1][i] *= last;
-      inverse[i] = by.inverse;
-    }
+
+ private:
+  __device__ void find(int i, bool whole, float unit, const float (&units)[2], float r0, float r1,
+                       float s0, float s1) {
+    reference[i] = fmaxf(r0, r1);
+    const float part0 = exp2_fast(r0 - reference[i]);
+    const float part1 = exp2_fast(r1 - reference[i]);
+    sum[i] = part0 * s0 + part1 * s1;
+    const MlaHalfScale by = mla_fp8_half_scale(sum[i], unit);
+    const float last = whole ? inverse_fast(sum[i]) : by.scale;
+    own[i] = part0 * units[0] * last;
+    other[i] = part1 * units[1] * last;
+    inverse[i] = by.inverse;
   }
 };
 
-// Where a piece's sums go.
-struct MlaFp8Target {
-  __device__ MlaFp8Target(const MlaAttentionParams& p, const MlaPiece& piece, const MlaRows& rows,
-                          int rank)
-      : partials(p.partials),
-        out(static_cast<__nv_bfloat16*>(p.attention.out) +
-            static_cast<std::size_t>(rows.row) * kMlaLatent),
-        partial(static_cast<std::size_t>(mla_partial_row(piece, p.division, piece.index, rank))),
-        count(rows.count),
-        whole(piece.count == 1) {}
-
-  // A thread's latents of half `half` of query r, of each block of 64: of a unit's result, or of a
-  // piece's part of it, where `inverse` undoes their scale.
-  __device__ void store(const MlaFp8Thread& self, int r, int half, float2 run, float inverse,
-                        const float2 (&values)[4]) const {
-    if (r >= count) return;
-    const int pair = self.warp * 8 + self.lane / 4;  // of a block
-    if (whole) {
-      __nv_bfloat16* to = out + r * kMlaLatent + half * 256 + pair * 2;
+// Both workers, each with sums over its own keys: each stores a half of the latents. What is given
+// lies in the stages of the worker's last tile, which nobody reads as keys any more; `own` and
+// `other`: those of the workers. alone: the second worker has had none.
+template <int kQueries>
+__device__ void mla_fp8_store(const MlaFp8Tile& tile, const MlaFp8Thread& self,
+                              const MlaAttentionParams& p, bool whole, int partial_row,
+                              const MlaRows& rows, bool alone, const int (&own)[2],
+                              const int (&other)[2], const MlaFp8Sums<kQueries>& sums) {
+  const int worker = self.worker;
+  if (!alone || worker == 0) MlaFp8Half<kQueries>(sums, 1 - worker).give(tile, own);
+  mla_value_barrier();
+  const MlaFp8Runs<kQueries> runs(tile, self, whole);
+  MlaFp8Half<kQueries> half(sums, worker);
+  half.scale(runs.own);
+  if (!alone || worker == 1) half.take(tile, other, runs.other);
+  const int pair = self.warp * 8 + self.lane / 4;  // of a block
+  if (whole) {
+    auto* out = static_cast<__nv_bfloat16*>(p.attention.out) +
+                static_cast<std::size_t>(rows.row) * kMlaLatent + worker * 256 + pair * 2;
+#pragma unroll
+    for (int i = 0; i < kQueries / 4; ++i) {
+      const int r = i / 2 * 8 + self.column + i % 2;
+      if (r >= rows.count) continue;
 #pragma unroll
       for (int b = 0; b < 4; ++b) {
-        *reinterpret_cast<std::uint32_t*>(to + b * 64) = mla_pair(values[b].x, values[b].y);
+        const float* own = &half.block[b][i / 2 * 4 + i % 2];
+        *reinterpret_cast<std::uint32_t*>(out + r * kMlaLatent + b * 64) = mla_pair(own[0], own[2]);
       }
-      return;
     }
-    const std::size_t at = partial + static_cast<std::size_t>(r);
-    __half2 pairs[4];
-#pragma unroll
-    for (int b = 0; b < 4; ++b) pairs[b] = __floats2half2_rn(values[b].x, values[b].y);
-    *reinterpret_cast<uint4*>(static_cast<__half*>(partials.sums) + at * kMlaLatent + half * 256 +
-                              pair * 8) = *reinterpret_cast<const uint4*>(pairs);
-    if (self.warp != 0 || self.lane >= 4) return;
-    partials.scales[2 * at + static_cast<std::size_t>(half)] = inverse;
-    if (half == 0) partials.runs[at] = run;
+    return;
   }
-
-  const MlaPartials& partials;
-  __nv_bfloat16* out;
-  std::size_t partial;  // row
-  int count;            // of queries
-  bool whole;
-};
-
-// Half of the sums of queries [first_query, first_query + kQueries).
-template <int kQueries>
-__device__ void mla_fp8_store(const MlaFp8Thread& self, const MlaFp8Target& to, int first_query,
-                              int half, const float2 (&runs)[kQueries / 4],
-                              const float (&inverse)[kQueries / 4],
-                              const float (&sums)[4][kQueries / 2]) {
-#pragma unroll
-  for (int i = 0; i < kQueries / 4; ++i) {
-    const int at = i / 2 * 4 + i % 2;
-    const float2 values[4] = {{sums[0][at], sums[0][at + 2]},
-                              {sums[1][at], sums[1][at + 2]},
-                              {sums[2][at], sums[2][at + 2]},
-                              {sums[3][at], sums[3][at + 2]}};
-    to.store(self, first_query + i / 2 * 8 + self.column + i % 2, half, runs[i], inverse[i],
-             values);
-  }
-}
-
-// A worker's sums as a part of their own.
-template <int kQueries>
-__device__ void mla_fp8_store_part(const MlaFp8Thread& self, const MlaAttentionParams& p,
-                                   const MlaPiece& piece, const MlaRows& rows, int rank,
-                                   const MlaFp8Softmax<kQueries>& softmax,
-                                   const MlaFp8Sums<kQueries>& sums) {
-  const float one = softmax.unit / kMlaFp8Weight;
-  const auto first_row = static_cast<std::size_t>(
-      mla_partial_row(piece, p.division, piece.index, rank) + self.worker * kMlaFp8PartRows);
 #pragma unroll
   for (int i = 0; i < kQueries / 4; ++i) {
     const int r = i / 2 * 8 + self.column + i % 2;
     if (r >= rows.count) continue;
-    const MlaHalfScale by = mla_fp8_half_scale(softmax.sum[i], one);
-    const float factor = one * by.scale;
-    const std::size_t at = first_row + static_cast<std::size_t>(r);
-    auto* to = reinterpret_cast<uint4*>(static_cast<__half*>(p.partials.sums) + at * kMlaLatent) +
-               self.warp * 8 + self.lane / 4;
+    const auto row = static_cast<std::size_t>(partial_row + r);
+    __half2 pairs[4];
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      __half2 pairs[4];
-#pragma unroll
-      for (int b = 0; b < 4; ++b) {
-        const float* own = &sums.block[half * 4 + b][i / 2 * 4 + i % 2];
-        pairs[b] = __floats2half2_rn(own[0] * factor, own[2] * factor);
-      }
-      to[half * (256 / 8)] = *reinterpret_cast<const uint4*>(pairs);
+    for (int b = 0; b < 4; ++b) {
+      const float* own = &half.block[b][i / 2 * 4 + i % 2];
+      pairs[b] = __floats2half2_rn(own[0], own[2]);
     }
+    auto words = *reinterpret_cast<const uint4*>(pairs);
+    if (words.x == 0) words.x = 0x80008000U;  // zeros that are there
+    mla_fp8_leave(MlaFp8Parts::words(p.fp8_partials, row, worker) + pair, words);
     if (self.warp != 0 || self.lane >= 4) continue;
-    reinterpret_cast<float2*>(p.partials.scales)[at] = float2{by.inverse, by.inverse};
-    p.partials.runs[at] = float2{softmax.reference[i], softmax.sum[i]};
+    mla_fp8_leave(MlaFp8Parts::run(p.fp8_partials, row, worker),
+                  uint4{__float_as_uint(runs.inverse[i]), __float_as_uint(runs.reference[i]),
+                        __float_as_uint(runs.sum[i]), 0});
   }
-}
-
-// All of a worker's sums, which are the whole of the piece's for these queries.
-template <int kQueries>
-__device__ void mla_fp8_store_all(const MlaFp8Tile& tile, const MlaFp8Thread& self,
-                                  const MlaAttentionParams& p, const MlaPiece& piece,
-                                  const MlaRows& rows, int rank, int first_query,
-                                  const MlaFp8Sums<kQueries>& sums) {
-  MlaFp8Runs<kQueries> runs(tile, self, self.worker);
-  const MlaFp8Target to(p, piece, rows, rank);
-  float inverse[kQueries / 4];
-  runs.finish(to.whole, inverse);
-#pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    MlaFp8Half<kQueries> own(sums, half);
-    own.scale(runs.factor[0]);
-    mla_fp8_store<kQueries>(self, to, first_query, half, runs.run, inverse, own.block);
-  }
-}
-
-// Both workers, each with sums over its own keys: each stores a half of the latents. What is given
-// lies in the stages of the worker's last tile, which nobody reads as keys any more; `own` and
-// `other`: those of the workers.
-template <int kQueries>
-__device__ void mla_fp8_store_joined(const MlaFp8Tile& tile, const MlaFp8Thread& self,
-                                     const MlaAttentionParams& p, const MlaPiece& piece,
-                                     const MlaRows& rows, int rank, const int (&own)[2],
-                                     const int (&other)[2], const MlaFp8Sums<kQueries>& sums) {
-  mla_fp8_worker_barrier(self.worker);
-  MlaFp8Half<kQueries>(sums, 1 - self.worker).give(tile, own);
-  hopper::fence_async_shared();
-  mla_value_barrier();
-  MlaFp8Runs<kQueries> runs(tile, self);
-  const MlaFp8Target to(p, piece, rows, rank);
-  float inverse[kQueries / 4];
-  runs.finish(to.whole, inverse);
-  MlaFp8Half<kQueries> half(sums, self.worker);
-  float factors[2][kQueries / 4];
-#pragma unroll
-  for (int i = 0; i < kQueries / 4; ++i) {
-    factors[0][i] = self.worker == 0 ? runs.factor[0][i] : runs.factor[1][i];
-    factors[1][i] = self.worker == 0 ? runs.factor[1][i] : runs.factor[0][i];
-  }
-  half.scale(factors[0]);
-  half.take(tile, other, factors[1]);
-  mla_value_barrier();
-  mla_fp8_store<kQueries>(self, to, 0, self.worker, runs.run, inverse, half.block);
 }
 
 }  // namespace latentd::cuda

@@ -137,43 +137,6 @@ struct MlaFp8Softmax {
       sum[i] *= kept;
     }
   }
-
-  // After the last step: the sums over all keys of the worker.
-  __device__ void add_up(const MlaFp8Tile& tile, const MlaFp8Thread& self) {
-    mla_fp8_over_keys(sum, self, tile.sums(self.worker, self.warp), Sum{});
-    mla_fp8_worker_barrier(self.worker);
-#pragma unroll
-    for (int i = 0; i < kColumns; i += 2) {
-      float2 total = {0.0F, 0.0F};
-#pragma unroll
-      for (int w = 0; w < MlaFp8Tile::kWorkerWarps; ++w) {
-        const float2 own =
-            *reinterpret_cast<const float2*>(tile.sums(self.worker, w) + i / 2 * 8 + self.column);
-        total.x += own.x;
-        total.y += own.y;
-      }
-      sum[i] = total.x;
-      sum[i + 1] = total.y;
-    }
-  }
-
-  // After the last step: what the worker's sums of values are divided by.
-  __device__ void finish(const MlaFp8Tile& tile, const MlaFp8Thread& self) {
-    mla_fp8_over_keys(sum, self, tile.sums(self.worker, self.warp), Sum{});
-    mla_fp8_worker_barrier(self.worker);
-    float2* runs = tile.runs(self.worker);
-    if (self.warp == 0 && self.lane < 4) {
-#pragma unroll
-      for (int i = 0; i < kColumns; ++i) {
-        const int q = i / 2 * 8 + self.column + i % 2;
-        float total = 0.0F;
-#pragma unroll
-        for (int w = 0; w < MlaFp8Tile::kWorkerWarps; ++w) total += tile.sums(self.worker, w)[q];
-        runs[q] = {reference[i], total};
-      }
-      if (self.lane == 0) tile.unit(self.worker) = unit / kMlaFp8Weight;
-    }
-  }
 };
 
 // A worker's weights times the scales of each group, in units of the largest scale so far, into

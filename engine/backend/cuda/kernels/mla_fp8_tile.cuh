@@ -20,7 +20,7 @@ constexpr float kMlaFp8Lowest = -1e30F;  // the reference before the first score
 struct MlaFp8Tile {
   static constexpr int kStageKeys = 32;
   static constexpr int kMostStages = 9;
-  // Warpgroups: two work, of one a warp or two copy.
+  // Warpgroups: two work, of one a warp copies keys and another queries.
   static constexpr int kGroupThreads = 128;
   static constexpr int kWorkers = 2;
   static constexpr int kWorkerWarps = 4;
@@ -29,9 +29,9 @@ struct MlaFp8Tile {
   static constexpr int kCopyRegisters = 40;
   static constexpr int kWorkRegisters = 232;
 
-  static constexpr int kScaleGroups = 4;   // of 128 latents
-  static constexpr int kAtomBytes = 1024;  // 8 rows of 128 bytes, swizzled
-  static constexpr int kMostColumns = 32;  // queries that a worker multiplies with
+  static constexpr int kScaleGroups = 4;                   // of 128 latents
+  static constexpr int kAtomBytes = 1024;                  // 8 rows of 128 bytes, swizzled
+  static constexpr int kMostColumns = kMlaFp8MostQueries;  // queries that a worker multiplies with
   // Of a key.
   static constexpr int kCodeBytes = kMlaLatent;
   static constexpr int kRopeBytes = kMlaRope * 2;
@@ -40,54 +40,44 @@ struct MlaFp8Tile {
   static constexpr int kStageBytes = kStageKeys * (kCodeBytes + kRopeBytes);
   static constexpr int kQueryGroupBytes = kMlaWidth / 64 * kAtomBytes;  // of 8 queries
 
-  // Shared memory, from an address aligned to 1024 bytes. Weights, queries and stages take what the
-  // widest piece of the CTA leaves: behind one another from kWeights on.
+  // Shared memory, from an address aligned to 1024 bytes. Behind kWeights lie weights, queries and
+  // stages, one behind the other.
   static constexpr int kBarriers = 0;
-  static constexpr int kUnits = kBarriers + (3 * kMostStages + 5) * 8;      // [workers]
+  static constexpr int kUnits = kBarriers + (2 * kMostStages + 2) * 8;      // [workers]
   static constexpr int kExceeded = kUnits + 8;                              // [workers][2]
   static constexpr int kTops = kUnits + 32;                                 // [workers][2][warps]
-  static constexpr int kFactors = kTops + kWorkers * 2 * kWorkerWarps * 4;  // [rows]
-  static constexpr int kLimits = kFactors + kMlaTileRows * 4;               // [rows]
-  static constexpr int kMaxima = kLimits + kMlaTileRows * 4;  // [workers][2][warps][columns]
+  static constexpr int kFactors = kTops + kWorkers * 2 * kWorkerWarps * 4;  // [columns]
+  static constexpr int kLimits = kFactors + kMostColumns * 4;               // [columns]
+  static constexpr int kMaxima = kLimits + kMostColumns * 4;  // [workers][2][warps][columns]
   static constexpr int kSums =
       kMaxima + kWorkers * 2 * kWorkerWarps * kMostColumns * 4;  // [workers][warps][columns]
-  static constexpr int kRuns =
-      kSums + kWorkers * kWorkerWarps * kMostColumns * 4;  // [workers][columns] float2
-  static constexpr int kScales = kRuns + kWorkers * kMostColumns * 8;
-  // Of pieces of more than kMostColumns queries.
-  static constexpr int kRatios = kScales + kMostStages * kStageKeys * kScaleBytes;
-  static constexpr int kLargest = kRatios + kMostStages * kStageKeys * kScaleGroups * 2;
-  static constexpr int kStageLargest = kLargest + kMostStages * kStageKeys * 4;
-  static constexpr int kReferences = kStageLargest + 64;
-  static constexpr int kPieces = kReferences + kMlaTileRows * 4;  // [workers]
+  static constexpr int kReferences =
+      kSums + kWorkers * kWorkerWarps * kMostColumns * 4;  // [workers][columns]
+  static constexpr int kScales = kReferences + kWorkers * kMostColumns * 4;
+  static constexpr int kPieces = kScales + kMostStages * kStageKeys * kScaleBytes;  // [workers]
   static constexpr int kFixedBytes = kPieces + kWorkers * static_cast<int>(sizeof(MlaPiece));
   static constexpr int kWeights = (kFixedBytes + kAtomBytes - 1) / kAtomBytes * kAtomBytes;
   static constexpr int kSharedBytes = 227 * 1024;
   static constexpr int kUsableBytes = kSharedBytes - kAtomBytes;  // once aligned
-  static_assert(kTops % 16 == 0 && kMaxima % 16 == 0 && kRuns % 8 == 0 && kScales % 16 == 0 &&
-                kPieces % 16 == 0);
+  static_assert(kTops % 16 == 0 && kMaxima % 16 == 0 && kScales % 16 == 0 && kPieces % 16 == 0);
 
-  // Of a piece of at most kRows queries. kWide: the workers share its weights.
-  template <int kRows, bool kWide = false>
-  static constexpr int kQueries =
-      kWeights + kWorkers*(kWide
-                               ? kMlaTileRows * 128
-                               : kScaleGroups*(kRows < kMostColumns ? kRows : kMostColumns) * 128);
-  template <int kRows, bool kWide = false>
-  static constexpr int kKeys = kQueries<kRows, kWide> + kRows / 8 * kQueryGroupBytes;
+  // Where workers multiply with kRows queries.
+  template <int kRows>
+  static constexpr int kQueries = kWeights + kWorkers* kScaleGroups* kRows * 128;
+  template <int kRows>
+  static constexpr int kKeys = kQueries<kRows> + kRows / 8 * kQueryGroupBytes;
 
-  // `widest`: query vectors of the CTA's largest piece. pairs: a copy fills two stages.
-  __device__ MlaFp8Tile(char* unaligned, bool wide, bool pairs, int widest) {
+  // Stages in what `keys` leaves; a copy of kCopiedKeys may fill two.
+  static constexpr int stages_behind(int keys, int copied_keys) {
+    const int fit = (kUsableBytes - keys) / kStageBytes;
+    const int most = fit < kMostStages ? fit : kMostStages;
+    return copied_keys > kStageKeys ? most / 2 * 2 : most;
+  }
+  __device__ MlaFp8Tile(char* unaligned, int keys, int num_stages)
+      : keys_at(keys), stages(num_stages) {
     const std::uint32_t at = hopper::shared_address(unaligned);
     address = (at + kAtomBytes - 1) / kAtomBytes * kAtomBytes;
     memory = unaligned + (address - at);
-    keys_at = wide           ? kKeys<64, true>
-              : widest <= 16 ? kKeys<16>
-              : widest <= 32 ? kKeys<32>
-                             : kKeys<64>;
-    stages = (kUsableBytes - keys_at) / kStageBytes;
-    if (stages > kMostStages) stages = kMostStages;
-    if (pairs) stages = stages / 2 * 2;
   }
 
   char* memory;
@@ -143,18 +133,8 @@ struct MlaFp8Tile {
   __device__ float* tops(int worker, int parity) const {
     return at<float>(kTops) + (worker * 2 + parity) * kWorkerWarps;
   }
-  // [scale groups][keys] fp16: a group's scale by the largest of its key.
-  __device__ std::uint16_t* ratios(int s) const {
-    return at<std::uint16_t>(kRatios) + s * kStageKeys * kScaleGroups;
-  }
-  // [keys]: the largest scale, 0 past the context.
-  __device__ float* largest(int s) const { return at<float>(kLargest) + s * kStageKeys; }
-  __device__ float& stage_largest(int s) const { return at<float>(kStageLargest)[s]; }
   // A worker's piece: registers are for sums.
   __device__ MlaPiece& piece(int worker) const { return at<MlaPiece>(kPieces)[worker]; }
-  // Of both workers, of all queries.
-  __device__ float* references() const { return at<float>(kReferences); }
-  __device__ float* wide_maxima(int warp) const { return at<float>(kMaxima) + warp * kMlaTileRows; }
   // The last tile whose scores or scales were too large for what was known before it.
   __device__ int& exceeded(int worker, int parity) const {
     return at<int>(kExceeded)[worker * 2 + parity];
@@ -166,18 +146,19 @@ struct MlaFp8Tile {
   __device__ float* factors() const { return at<float>(kFactors); }
   // Keys that a query sees.
   __device__ int* limits() const { return at<int>(kLimits); }
-  // Of a worker's part of a piece: highest score in powers of two, sum of exponentials, and what
-  // one is in its sums of values.
-  __device__ float2* runs(int worker) const { return at<float2>(kRuns) + worker * kMostColumns; }
+  // Of a worker's part of a piece: what its scores count from, in powers of two, and what one is in
+  // its sums of values.
+  __device__ float* references(int worker) const {
+    return at<float>(kReferences) + worker * kMostColumns;
+  }
   __device__ float& unit(int worker) const { return at<float>(kUnits)[worker]; }
 
   __device__ std::uint32_t full(int s) const {
     return address + kBarriers + static_cast<std::uint32_t>(s * 8);
   }
   __device__ std::uint32_t empty(int s) const { return full(kMostStages + s); }
-  __device__ std::uint32_t scaled(int s) const { return full(2 * kMostStages + s); }
-  __device__ std::uint32_t queries_full() const { return full(3 * kMostStages); }
-  __device__ std::uint32_t queries_empty() const { return full(3 * kMostStages + 1); }
+  __device__ std::uint32_t queries_full() const { return full(2 * kMostStages); }
+  __device__ std::uint32_t queries_empty() const { return full(2 * kMostStages + 1); }
 };
 
 // The stage that a role uses next.
@@ -204,6 +185,15 @@ __device__ inline void mla_fp8_worker_barrier(int worker) {
   hopper::named_barrier(2 + worker, MlaFp8Tile::kGroupThreads);
 }
 
+// A worker's piece from now on, in shared memory.
+__device__ inline const MlaPiece& mla_fp8_place_piece(const MlaFp8Tile& tile, const MlaPiece& piece,
+                                                      int worker) {
+  mla_fp8_worker_barrier(worker);  // nobody reads the piece before
+  if (threadIdx.x % MlaFp8Tile::kGroupThreads == 0) tile.piece(worker) = piece;
+  mla_fp8_worker_barrier(worker);
+  return tile.piece(worker);
+}
+
 // Two codes, in the lower or upper half of x, as fp16: exact.
 __device__ inline std::uint32_t widen_low(std::uint32_t x) {
   std::uint32_t d;
@@ -215,17 +205,17 @@ __device__ inline std::uint32_t widen_high(std::uint32_t x) {
   asm("{\n.reg .b16 a, b;\nmov.b32 {a, b}, %1;\ncvt.rn.f16x2.e4m3x2 %0, b;\n}" : "=r"(d) : "r"(x));
   return d;
 }
-__device__ inline std::uint32_t multiply_halves(std::uint32_t a, std::uint32_t b) {
-  std::uint32_t d;
-  asm("mul.rn.f16x2 %0, %1, %2;" : "=r"(d) : "r"(a), "r"(b));
-  return d;
-}
 __device__ inline std::uint32_t multiply_bf16_pairs(std::uint32_t a, std::uint32_t b) {
   std::uint32_t d;
   asm("mul.rn.bf16x2 %0, %1, %2;" : "=r"(d) : "r"(a), "r"(b));
   return d;
 }
 
+__device__ inline float inverse_fast(float x) {
+  float y;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
 // Of a power of two, exact.
 __device__ inline float inverse_power(float x) {
   return __uint_as_float((254U << 23) - __float_as_uint(x));

@@ -25,18 +25,11 @@ struct MlaFp8Place {
     hopper::barrier_wait(tile.full(stages[0]), parities[0]);
     hopper::barrier_wait(tile.full(stages[1]), parities[1]);
   }
-  // For the keys and what their scales mean.
-  __device__ void wait_scaled(const MlaFp8Tile& tile) const {
-    wait(tile);
-    hopper::barrier_wait(tile.scaled(stages[0]), parities[0]);
-    hopper::barrier_wait(tile.scaled(stages[1]), parities[1]);
-  }
-  // A warp needs them no more; it counts as one of eight, or as two.
-  template <int kCount>
+  // A warp of the worker needs them no more.
   __device__ void release(const MlaFp8Tile& tile, int lane) const {
     __syncwarp();
     if (lane >= 2) return;
-    hopper::barrier_arrive_several<kCount>(tile.empty(lane == 0 ? stages[0] : stages[1]));
+    hopper::barrier_arrive(tile.empty(lane == 0 ? stages[0] : stages[1]));
   }
   int stages[2];
   std::uint32_t parities[2];
@@ -85,56 +78,44 @@ struct MlaFp8Progress {
   std::uint32_t queries = 0;  // the turn of the queries of the next piece
 };
 
-// One of two workers: a piece of at most kQueries queries, whose tiles they take in turns, or one
-// of twice as many, kSplit, of which each has a half.
-template <int kCopiedKeys, int kQueries, bool kSplit>
+// One of two workers: at most kQueries query vectors of a piece, whose tiles they take in turns.
+// partial_row: of the vectors' partial results. more: it is not the last that the CTA does.
+template <int kCopiedKeys, int kQueries>
 __device__ void mla_fp8_work_piece(const MlaFp8Tile& tile, const MlaAttentionParams& p,
-                                   const MlaPiece& piece, const MlaRows& rows, int worker, int rank,
-                                   MlaFp8Progress& done) {
+                                   const MlaPiece& piece, const MlaRows& rows, int partial_row,
+                                   bool more, int worker, MlaFp8Progress& done) {
   using namespace hopper;
   const MlaFp8Thread self(worker);
-  constexpr int kArrivals = kSplit ? 1 : 2;
-  constexpr int kTurns = kSplit ? 1 : 2;
-  const int first_query = kSplit ? self.worker * kQueries : 0;
-  constexpr int kRows = kSplit ? 2 * kQueries : kQueries;
-  mla_fp8_begin_piece<kRows>(tile, p, piece, rows, done.queries);
   OperandDescriptors<MlaFp8Tile::kQueryGroupBytes> queries(
-      tile.address + static_cast<std::uint32_t>(MlaFp8Tile::kQueries<kRows> +
-                                                first_query / 8 * MlaFp8Tile::kQueryGroupBytes));
+      tile.address + static_cast<std::uint32_t>(MlaFp8Tile::kQueries<kQueries>));
   OperandDescriptors<MlaFp8Tile::kAtomBytes> weights(tile.weights<kQueries>(self.worker, 0));
   const MlaFp8KeyRows<kCopiedKeys> key_rows(self);
   const MlaFp8LatentRows<kCopiedKeys> latent_rows(self);
   const std::uint32_t weights_to =
       tile.weights<kQueries>(self.worker, 0) + mla_fp8_weights_offset(self);
-  const float* factors = tile.factors() + first_query;
-  const int* limits = tile.limits() + first_query;
-  const int least = limits[0];  // keys that all of the queries see
+  const float* factors = tile.factors();
+  const int* limits = tile.limits();
   MlaFp8Sums<kQueries> sums;
   sums.clear();
   MlaFp8Softmax<kQueries> softmax;
   const int tiles = piece.last_tile - piece.first_tile;
-  const bool leaves_two = !kSplit && mla_fp8_leaves_two<false>(piece.count, rows.count);
-  const bool joins = !kSplit && tiles >= 2 && !leaves_two;
   MlaFp8Cursor at = done.at;
-  if (!kSplit && self.worker == 1) at.advance(tile, 2);
-  int first_key = (piece.first_tile + (kSplit ? 0 : self.worker)) * kMlaTileKeys;
-  int left = kSplit ? tiles : (tiles + 1 - self.worker) / 2;  // of the worker
-  for (; left > 0; --left, first_key += kTurns * kMlaTileKeys, at.advance(tile, 2 * kTurns)) {
+  if (self.worker == 1) at.advance(tile, 2);
+  int first_key = (piece.first_tile + self.worker) * kMlaTileKeys;
+  int left = (tiles + 1 - self.worker) / 2;  // of the worker
+  mla_fp8_begin_piece<kQueries>(tile, p, piece, rows, done.queries);
+  const int least = limits[0];  // keys that all of the queries see
+  bool fresh = true;            // nothing is known of the scores
+  for (; left > 0; --left, first_key += 2 * kMlaTileKeys, at.advance(tile, 4)) {
     queries.forget();
     weights.forget();
     const MlaFp8Place place(tile, at);
     place.wait(tile);
     const int keys = piece.keys.context - first_key;
     if (keys < kMlaTileKeys) {
-      if (!kSplit || self.worker == 0) {
-        mla_fp8_clear_keys<kCopiedKeys>(tile, self.warp, self.lane, place.stages[0],
-                                        place.stages[1], keys);
-      }
-      if constexpr (kSplit) {
-        mla_value_barrier();
-      } else {
-        mla_fp8_worker_barrier(self.worker);
-      }
+      mla_fp8_clear_keys<kCopiedKeys>(tile, self.warp, self.lane, place.stages[0], place.stages[1],
+                                      keys);
+      mla_fp8_worker_barrier(self.worker);
     }
     const int stage = self.warp < 2 ? place.stages[0] : place.stages[1];
     float scores[kQueries / 2];
@@ -150,15 +131,20 @@ __device__ void mla_fp8_work_piece(const MlaFp8Tile& tile, const MlaAttentionPar
       const MlaFp8Scales scales(tile, self, stage);
       float weighed[kQueries / 2];
       float added[kQueries / 4];
-      bool exceeds = softmax.weigh(self, factors, scores, weighed, added);
-      exceeds = exceeds || scales.largest() > softmax.unit;
-      if (__any_sync(kAllLanes, exceeds) && self.lane == 0) {
-        tile.exceeded(self.worker, number % 2) = number;
+      bool exceeds = fresh;
+      if (!fresh) {
+        exceeds = softmax.weigh(self, factors, scores, weighed, added);
+        exceeds = exceeds || scales.largest() > softmax.unit;
+        if (__any_sync(kAllLanes, exceeds) && self.lane == 0) {
+          tile.exceeded(self.worker, number % 2) = number;
+        }
+        mla_fp8_store_weights<kQueries>(weights_to, softmax.unit, scales, weighed);
+        fence_async_shared();
+        mla_fp8_worker_barrier(self.worker);
+        exceeds = tile.exceeded(self.worker, number % 2) == number;
       }
-      mla_fp8_store_weights<kQueries>(weights_to, softmax.unit, scales, weighed);
-      fence_async_shared();
-      mla_fp8_worker_barrier(self.worker);
-      if (tile.exceeded(self.worker, number % 2) == number) {
+      fresh = false;
+      if (exceeds) {
         float keep[kQueries / 4];
         softmax.look(tile, self, factors, number % 2, scales.largest(), scores, keep);
         sums.shrink(keep);
@@ -171,8 +157,8 @@ __device__ void mla_fp8_work_piece(const MlaFp8Tile& tile, const MlaAttentionPar
       for (int i = 0; i < kQueries / 4; ++i) softmax.sum[i] += added[i];
     }
     values.add(weights, sums, [&] {
-      // Those of its last tile serve the worker once more where the workers join their sums.
-      if (!joins || left > 1) place.template release<kArrivals>(tile, self.lane);
+      // Those of its last tile serve the worker once more.
+      if (left > 1) place.release(tile, self.lane);
     });
   }
   mla_fp8_end_queries(tile, self);
@@ -180,30 +166,21 @@ __device__ void mla_fp8_work_piece(const MlaFp8Tile& tile, const MlaAttentionPar
   at = done.at;
   at.skip(tile, 2 * tiles);
   done.at = at;
-  if (leaves_two) {
-    softmax.add_up(tile, self);
-    mla_fp8_store_part<kQueries>(self, p, piece, rows, rank, softmax, sums);
-    return;
-  }
-  softmax.finish(tile, self);
-  if constexpr (kSplit) {
-    mla_fp8_worker_barrier(self.worker);
-    mla_fp8_store_all<kQueries>(tile, self, p, piece, rows, rank, first_query, sums);
-  } else if (!joins) {
-    mla_fp8_worker_barrier(self.worker);
-    if (self.worker == 0) {
-      mla_fp8_store_all<kQueries>(tile, self, p, piece, rows, rank, 0, sums);
-    }
-  } else {
-    const bool last = (tiles - 1) % 2 == self.worker;
-    const int own = last ? 2 : 4;  // stages before the end
-    const int ends[2][2] = {
-        {mla_fp8_stage_before(tile, at, own), mla_fp8_stage_before(tile, at, own - 1)},
-        {mla_fp8_stage_before(tile, at, 6 - own), mla_fp8_stage_before(tile, at, 5 - own)}};
-    mla_fp8_store_joined<kQueries>(tile, self, p, piece, rows, rank, ends[0], ends[1], sums);
-    if (self.lane < 2) {
-      barrier_arrive_several<kArrivals>(tile.empty(self.lane == 0 ? ends[0][0] : ends[0][1]));
-    }
+  mla_fp8_tell(tile, self, softmax);
+  mla_fp8_worker_barrier(self.worker);
+  const bool alone = tiles == 1;
+  const bool last = (tiles - 1) % 2 == self.worker;
+  const int own = last ? 2 : 4;  // stages before the end
+  const int ends[2][2] = {
+      {mla_fp8_stage_before(tile, at, own), mla_fp8_stage_before(tile, at, own - 1)},
+      {mla_fp8_stage_before(tile, at, 6 - own), mla_fp8_stage_before(tile, at, 5 - own)}};
+  mla_fp8_store<kQueries>(tile, self, p, piece.count == 1, partial_row, rows, alone, ends[0],
+                          ends[1], sums);
+  if (!more) return;
+  fence_async_shared();
+  mla_value_barrier();
+  if (self.lane < 2 && !(alone && self.worker == 1)) {
+    barrier_arrive(tile.empty(self.lane == 0 ? ends[0][0] : ends[0][1]));
   }
 }
 

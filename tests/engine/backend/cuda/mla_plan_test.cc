@@ -114,6 +114,28 @@ TEST(MlaPlan, SmallWorkTakesFewShares) {
             1);
 }
 
+TEST(MlaPlan, AnFp8CacheIsReadForAsManyQueriesAsRowsHaveInTheMean) {
+  const auto queries = [](int heads, int rows, int tokens, int invariant) {
+    MlaDivision d;
+    d.heads = heads;
+    d.invariant = invariant;
+    BatchView batch;
+    batch.num_rows = rows;
+    batch.num_tokens = tokens;
+    return mla_fp8_queries(d, batch);
+  };
+  EXPECT_EQ(queries(1, 3, 3, 0), 16);
+  EXPECT_EQ(queries(16, 3, 3, 0), 16);
+  EXPECT_EQ(queries(16, 3, 4, 0), 32);
+  EXPECT_EQ(queries(32, 3, 3, 0), 32);
+  EXPECT_EQ(queries(16, 3, 7, 0), 0);
+  EXPECT_EQ(queries(33, 3, 3, 0), 0);
+  // Whatever other rows hold.
+  EXPECT_EQ(queries(16, 3, 7, 32), 16);
+  EXPECT_EQ(queries(20, 3, 7, 32), 32);
+  EXPECT_EQ(queries(33, 3, 3, 32), 0);
+}
+
 TEST(MlaPlan, InvariantPiecesAreFewAndThenLong) {
   MlaDivision d;
   d.heads = 16;
