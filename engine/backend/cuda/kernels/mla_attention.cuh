@@ -198,7 +198,6 @@ __device__ inline void mla_clear_keys(const MlaTile& tile, int first_stage, int 
                               chunk / 8 * MlaTile::kAtomBytes + key % 8 * 128 + chunk % 8 * 16) =
         uint4{0, 0, 0, 0};
   }
-  hopper::fence_async_shared();
   __syncwarp();
 }
 
@@ -252,7 +251,6 @@ __device__ void mla_give_weights(const MlaTile& tile, const MlaThread& thread, M
       }
     }
     mla_store_weights(tile, thread, half, scores[half]);
-    fence_async_shared();
     __syncwarp();
     barrier_arrive_warp(tile.weights_full(half), thread.lane);
     if (!ends) softmax.add(scores[half]);
@@ -277,7 +275,6 @@ __device__ inline void mla_give_nothing(const MlaTile& tile, const MlaThread& th
     barrier_wait(tile.weights_empty(half), free_parity);
     if (half == 0 && thread.lane == 0) tile.moved()[thread.row / 16] = 0;
     mla_store_weights(tile, thread, half, kNothing);
-    fence_async_shared();
     __syncwarp();
     barrier_arrive_warp(tile.weights_full(half), thread.lane);
   }
@@ -506,7 +503,10 @@ __device__ void mla_values(const MlaTile& tile, const MlaAttentionParams& p, Mla
       barrier_wait(tile.full(second.index), second.parity);
       const std::uint32_t values[2] = {mla_describe_values(tile, first.index, group),
                                        mla_describe_values(tile, second.index, group)};
+      // What the scorer wrote is seen by products after a fence here. There it would hold the
+      // weights up: its own writes have just begun.
       barrier_wait(tile.weights_full(0), weights_parity);
+      fence_async_shared();
       if (rows.any_of_warp(thread.row) && tile.moved()[thread.row / 16] != 0) {
         const float keep[2] = {tile.keep()[thread.row], tile.keep()[thread.row + 8]};
 #pragma unroll
@@ -515,6 +515,7 @@ __device__ void mla_values(const MlaTile& tile, const MlaAttentionParams& p, Mla
       sums.settle();
       mla_add_values(tile, values[0], 0, sums);
       barrier_wait(tile.weights_full(1), weights_parity);
+      fence_async_shared();
       mla_add_values(tile, values[1], 1, sums);
       wgmma_wait<1>();
       barrier_arrive_warp(tile.weights_empty(0), thread.lane);
