@@ -47,11 +47,11 @@ MlaDivision AbsorbedAttention::division(const BatchView& batch, const MlaGeometr
   return d;
 }
 
-void AbsorbedAttention::take_partials(std::size_t rows, DType cache) {
-  if (cache == DType::kF8E4M3) {
+// Over an fp8 cache steps of few and of many query vectors a row take turns where heads are few.
+void AbsorbedAttention::take_partials(std::size_t rows, DType cache, std::int32_t heads) {
+  if (cache == DType::kF8E4M3 && heads <= kMlaFp8MostQueries) {
     fp8_partials_.sums = fp8_sums_.take<uint4>(rows * kMlaLatent * 2 / sizeof(uint4));
     fp8_partials_.runs = fp8_runs_.take<uint4>(rows * 2);
-    return;
   }
   partials_.sums = sums_.take<std::uint16_t>(rows * kMlaLatent);
   partials_.scales = scales_.take<float>(rows * 2);
@@ -74,7 +74,8 @@ bool AbsorbedAttention::take_memory(const MlaDivision& division, std::int32_t ma
     plan_.segments =
         segments_.take<MlaSegment>(static_cast<std::size_t>(mla_most_segments(max_rows)));
   }
-  take_partials(static_cast<std::size_t>(mla_partial_rows(division, max_rows)), cache);
+  take_partials(static_cast<std::size_t>(mla_partial_rows(division, max_rows)), cache,
+                division.heads);
   plan_.num_counters = static_cast<std::int32_t>(slots + shares);
   plan_.counters = counters_.take<std::uint32_t>(slots + shares);
   partials_.launches = plan_.counters;

@@ -1,11 +1,13 @@
 // AbsorbedAttention: which kernel attends with absorbed queries, its plan and its memory.
 //
 // 512 + 64 in bf16 on sm_90 goes to a kernel of its own (kernels/mla_attention.cuh, over an fp8
-// cache kernels/mla_attention_fp8.cuh) that divides a step by a plan made on the device once and
-// read by all layers; everything else to the generic kernel, which needs none.
+// cache up to 32 query vectors a row kernels/mla_attention_fp8.cuh) that divides a step by a plan
+// made on the device once and read by all layers; everything else to the generic kernel, which
+// needs none.
 //
-// Rows that share a prefix read it once in that kernel (BatchView::prefixes). Others do not look,
-// and under batch invariance nobody does, since a row's bits would depend on who shares with it.
+// Rows that share a prefix read it once over a bf16 cache (BatchView::prefixes). Others do not
+// look, and under batch invariance nobody does, since a row's bits would depend on who shares with
+// it.
 //
 // Contract: used by the backend's thread. A plan serves the runs of the same batch until `forget`;
 // a run of another batch plans for itself. After `reserve` nothing is allocated, so that captured
@@ -45,7 +47,7 @@ class AbsorbedAttention {
   };
 
   bool fits(const MlaGeometry& g, std::int32_t page_tokens, DType cache) const;
-  // The kernel over an fp8 cache reads every row's keys by themselves.
+  // Over an fp8 cache every row reads its keys by itself.
   bool shares_prefixes(DType cache) const {
     return invariant_pieces_ == 0 && cache == DType::kBF16;
   }
@@ -55,7 +57,7 @@ class AbsorbedAttention {
                  DType cache);
   bool take_memory(const MlaDivision& division, std::int32_t max_tokens, std::int32_t max_rows,
                    DType cache, bool shares_prefixes);
-  void take_partials(std::size_t rows, DType cache);
+  void take_partials(std::size_t rows, DType cache, std::int32_t heads);
 
   CudaContext& context_;
   DType activation_;

@@ -44,7 +44,7 @@ bool encode_queries(CUtensorMap& map, const AbsorbedAttentionParams& p) {
                    {kRowBytes, kColumns * 2}, {kColumns, kGroup, kMlaWidth / kColumns});
 }
 
-bool encode_keys(CUtensorMap& map, const CacheView& cache) {
+bool encode(CUtensorMap& map, const CacheView& cache, MlaBf16Keys) {
   return encode<4>(map, static_cast<const char*>(cache.pool) + cache.layer_offset,
                    {kColumns, static_cast<cuuint64_t>(cache.page_tokens), kMlaWidth / kColumns,
                     static_cast<cuuint64_t>(cache.num_pages)},
@@ -52,14 +52,22 @@ bool encode_keys(CUtensorMap& map, const CacheView& cache) {
                    {kColumns, kGroup, kMlaWidth / kColumns, 1});
 }
 
-template <int kGroup>
+// Of an fp8 cache: rope values.
+bool encode(CUtensorMap& map, const CacheView& cache, MlaFp8Keys) {
+  return encode<3>(map, static_cast<const char*>(cache.pool) + cache.rope_offset,
+                   {kColumns, static_cast<cuuint64_t>(cache.page_tokens),
+                    static_cast<cuuint64_t>(cache.num_pages)},
+                   {kColumns * 2, cache.page_stride}, {kColumns, kGroup, 1});
+}
+
+template <typename Keys, int kGroup>
 cudaError_t launch(cudaStream_t stream, const MlaAttentionParams& p) {
   CUtensorMap queries;
   CUtensorMap keys;
-  if (!encode_queries(queries, p.attention) || !encode_keys(keys, p.attention.cache)) {
+  if (!encode_queries(queries, p.attention) || !encode(keys, p.attention.cache, Keys())) {
     return cudaErrorInvalidValue;
   }
-  const auto kernel = mla_attention_kernel<kGroup>;
+  const auto kernel = mla_attention_kernel<Keys, kGroup>;
   const cudaError_t error = cudaFuncSetAttribute(
       kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, MlaTile::kSharedBytes);
   if (error != cudaSuccess) return error;
@@ -71,12 +79,24 @@ cudaError_t launch(cudaStream_t stream, const MlaAttentionParams& p) {
   attributes[1].val.clusterDim = {kGroup, 1, 1};
   cudaLaunchConfig_t config{};
   config.gridDim = dim3(static_cast<unsigned>(p.division.shares * kGroup));
-  config.blockDim = dim3(MlaTile::kThreads);
+  config.blockDim = dim3(Keys::kThreads);
   config.dynamicSmemBytes = MlaTile::kSharedBytes;
   config.stream = stream;
   config.attrs = attributes;
   config.numAttrs = kGroup > 1 ? 2 : 1;
   return cudaLaunchKernelEx(&config, kernel, queries, keys, p);
+}
+
+template <typename Keys>
+cudaError_t launch(cudaStream_t stream, const MlaAttentionParams& p) {
+  switch (p.division.group) {
+    case 1:
+      return launch<Keys, 1>(stream, p);
+    case 2:
+      return launch<Keys, 2>(stream, p);
+    default:
+      return cudaErrorInvalidConfiguration;
+  }
 }
 
 }  // namespace
@@ -88,14 +108,8 @@ cudaError_t launch_mla_plan(cudaStream_t stream, const MlaPlanParams& p) {
 
 cudaError_t launch_mla_attention(cudaStream_t stream, const MlaAttentionParams& p) {
   if (p.attention.batch.num_tokens == 0 || p.attention.batch.num_rows == 0) return cudaSuccess;
-  switch (p.division.group) {
-    case 1:
-      return launch<1>(stream, p);
-    case 2:
-      return launch<2>(stream, p);
-    default:
-      return cudaErrorInvalidConfiguration;
-  }
+  return p.attention.cache.dtype == DType::kF8E4M3 ? launch<MlaFp8Keys>(stream, p)
+                                                   : launch<MlaBf16Keys>(stream, p);
 }
 
 }  // namespace latentd::cuda

@@ -74,8 +74,10 @@ cudaError_t launch(cudaStream_t stream, const MlaAttentionParams& p) {
   switch (mla_fp8_queries(p.division, p.attention.batch)) {
     case 16:
       return launch<kCopiedKeys, 16>(stream, p);
-    default:
+    case 32:
       return launch<kCopiedKeys, 32>(stream, p);
+    default:  // keys are widened once for all of the queries
+      return launch_mla_attention(stream, p);
   }
 }
 

@@ -106,6 +106,16 @@ __device__ inline void cluster_barrier() {
   asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
 }
 
+// `bytes` that lie behind one another, a multiple of 16.
+__device__ inline void copy_bytes(std::uint32_t to, const void* from, std::uint32_t barrier,
+                                  int bytes) {
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::
+          "r"(to),
+      "l"(from), "r"(bytes), "r"(barrier)
+      : "memory");
+}
+
 __device__ inline void copy_tensor_3d(std::uint32_t to, const CUtensorMap* map,
                                       std::uint32_t barrier, int c0, int c1, int c2) {
   asm volatile(
@@ -133,6 +143,42 @@ __device__ inline void multicast_tensor_4d(std::uint32_t to, const CUtensorMap* 
       ".multicast::cluster [%0], [%1, {%4, %5, %6, %7}], [%2], %3;" ::"r"(to),
       "l"(map), "r"(barrier), "h"(mask), "r"(c0), "r"(c1), "r"(c2), "r"(c3)
       : "memory");
+}
+
+__device__ inline void multicast_tensor_3d(std::uint32_t to, const CUtensorMap* map,
+                                           std::uint32_t barrier, std::uint16_t mask, int c0,
+                                           int c1, int c2) {
+  asm volatile(
+      "cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes"
+      ".multicast::cluster [%0], [%1, {%4, %5, %6}], [%2], %3;" ::"r"(to),
+      "l"(map), "r"(barrier), "h"(mask), "r"(c0), "r"(c1), "r"(c2)
+      : "memory");
+}
+__device__ inline void multicast_bytes(std::uint32_t to, const void* from, std::uint32_t barrier,
+                                       std::uint16_t mask, int bytes) {
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes"
+      ".multicast::cluster [%0], [%1], %2, [%3], %4;" ::"r"(to),
+      "l"(from), "r"(bytes), "r"(barrier), "h"(mask)
+      : "memory");
+}
+
+__device__ inline void load_shared(uint4& to, std::uint32_t from) {
+  asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(to.x), "=r"(to.y), "=r"(to.z), "=r"(to.w)
+               : "r"(from)
+               : "memory");
+}
+__device__ inline void load_shared(float& to, std::uint32_t from) {
+  asm volatile("ld.shared.f32 %0, [%1];" : "=f"(to) : "r"(from) : "memory");
+}
+__device__ inline void store_shared(std::uint32_t to, float from) {
+  asm volatile("st.shared.f32 [%0], %1;" ::"r"(to), "f"(from) : "memory");
+}
+__device__ inline void store_shared(std::uint32_t to, const uint4& from) {
+  asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(from.x), "r"(from.y),
+               "r"(from.z), "r"(from.w)
+               : "memory");
 }
 
 // A wgmma operand in shared memory under the 128-byte swizzle: atoms of 8 rows of 128 bytes, each

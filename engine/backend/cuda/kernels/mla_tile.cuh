@@ -15,20 +15,19 @@ namespace latentd::cuda {
 struct MlaTile {
   static constexpr int kStageKeys = 32;
   static constexpr int kStages = 4;
-  // Warpgroups: one copies (with one warp), one scores, two add values.
+  static constexpr int kStageGroups = kStageKeys / 8;
+  // Warpgroups: one brings keys, one scores, two add values.
   static constexpr int kGroupThreads = 128;
   static constexpr int kValueThreads = 2 * kGroupThreads;
   static constexpr int kThreads = 4 * kGroupThreads;
   static constexpr int kScoreWarps = kGroupThreads / kWarp;
   static constexpr int kValueWarps = kValueThreads / kWarp;
-  static constexpr int kCopyRegisters = 32;
-  static constexpr int kScoreRegisters = 96;
-  static constexpr int kValueRegisters = 192;
+  static constexpr int kWidenWarps = 7;  // over an fp8 cache
 
   static constexpr int kBlocks = kMlaWidth / 64;            // of 64 columns, 128 bytes
   static constexpr int kAtomBytes = 1024;                   // 8 rows of a block
   static constexpr int kGroupBytes = kBlocks * kAtomBytes;  // 8 keys or queries
-  static constexpr int kStageBytes = kStageKeys / 8 * kGroupBytes;
+  static constexpr int kStageBytes = kStageGroups * kGroupBytes;
 
   // Shared memory, from an address aligned to 1024 bytes.
   static constexpr int kQueries = 0;
@@ -38,7 +37,8 @@ struct MlaTile {
   static constexpr int kRuns = kKeep + kMlaTileRows * 4;                    // [2][64] float2
   static constexpr int kMoved = kRuns + 2 * kMlaTileRows * 8;               // [kScoreWarps] int
   static constexpr int kBarriers = kMoved + kScoreWarps * 4;
-  static constexpr int kBytes = kBarriers + (2 * kStages + 6) * 8;
+  static constexpr int kWidenedScales = kBarriers + (2 * kStages + 6 + kStages * kStageGroups) * 8;
+  static constexpr int kBytes = kWidenedScales + kWidenWarps * kWarp * 4;  // fp32
   static constexpr int kSharedBytes = kBytes;
 
   char* memory;
@@ -66,6 +66,14 @@ struct MlaTile {
   // Of the weights of a tile's first or second 32 keys.
   __device__ std::uint32_t weights_full(int half) const { return barrier(2 * kStages + 2 + half); }
   __device__ std::uint32_t weights_empty(int half) const { return barrier(2 * kStages + 4 + half); }
+  // Of a warp's keys. [kWarp]
+  __device__ std::uint32_t widened_scales(int warp) const {
+    return address + kWidenedScales + static_cast<std::uint32_t>(warp * kWarp * 4);
+  }
+  // Of 8 keys that are there and to be widened.
+  __device__ std::uint32_t copied(int s, int group) const {
+    return barrier(2 * kStages + 6 + s * kStageGroups + group);
+  }
 };
 
 // Where half a key tile lies, of which `halves` come before it, and which turn of its barriers that
