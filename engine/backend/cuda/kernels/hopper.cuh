@@ -57,7 +57,26 @@ __device__ inline void barrier_wait(std::uint32_t barrier, std::uint32_t parity)
       : "memory");
 }
 
-// The same. Returns 0, which is known only then: the compiler begins nothing that needs it before.
+// The same, but for about `clocks` clocks at most.
+__device__ inline void barrier_wait_a_while(std::uint32_t barrier, std::uint32_t parity,
+                                            unsigned clocks) {
+  const unsigned begin = static_cast<unsigned>(clock());
+  int done = 0;
+  while (done == 0 && static_cast<unsigned>(clock()) - begin < clocks) {
+    asm volatile(
+        "{\n"
+        ".reg .pred p;\n"
+        "mbarrier.test_wait.parity.shared::cta.b64 p, [%1], %2;\n"
+        "selp.s32 %0, 1, 0, p;\n"
+        "}\n"
+        : "=r"(done)
+        : "r"(barrier), "r"(parity)
+        : "memory");
+  }
+}
+
+// As barrier_wait. Returns 0, which is known only then: the compiler begins nothing that needs it
+// before.
 __device__ inline float barrier_wait_for_zero(std::uint32_t barrier, std::uint32_t parity) {
   float zero;
   asm volatile(

@@ -112,9 +112,9 @@ __device__ void mla_fp8_copy_queries(const MlaFp8Tile& tile, const MlaAttentionP
   }
 }
 
-// Key tiles that are copied before the first queries are there: they would come behind whatever
-// fills the stages.
-constexpr int kMlaFp8TilesBefore = 1;
+// Until the first queries are there a key tile is copied every so many clocks, a little faster than
+// the memory gives all CTAs theirs: queries would come behind whatever fills the stages.
+constexpr unsigned kMlaFp8TilePace = 1500;
 
 // A warp: keys of all pieces into shared memory, in the order of their use, kCopiedKeys with a
 // copy; once for every kQueries queries of a piece.
@@ -143,12 +143,14 @@ __device__ void mla_fp8_copy_keys(const MlaFp8Tile& tile, const MlaAttentionPara
           cache.page_tokens, piece.keys.context, begin, pieces.number == 0, known);
       // The first keys come while the launch before ends, unless they are of this step.
       const int older = starts ? min(piece.view.start, piece.keys.context - 1) : 0;
+      // What fits into the stages at first.
+      const int paced_end = starts ? begin + tile.stages * Tile::kStageKeys : 0;
       for (int first = begin; first < end; first += kKeys, to.advance(tile, kStages)) {
         const int keys = max(min(kKeys, piece.keys.context - first), 0);
         const int copies = mla_divide_up(keys, kCopiedKeys);
         if (first + kKeys > older) wait_for_last_launch();
-        if (starts && first == begin + kMlaFp8TilesBefore * kMlaTileKeys) {
-          barrier_wait(tile.queries_full(), 0);
+        if (first > begin && first < paced_end) {
+          barrier_wait_a_while(tile.queries_full(), 0, kMlaFp8TilePace);
         }
         const std::uint32_t full = tile.full(to.stage);
         if (leader) {

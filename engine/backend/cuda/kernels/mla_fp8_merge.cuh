@@ -92,15 +92,62 @@ __device__ inline void mla_fp8_take_runs(const MlaFp8Partials& partials,
   }
 }
 
+// A warp's sums over its run of a vector's parts.
+struct MlaFp8MergeMemory {
+  static constexpr int kThreads = MlaTile::kValueThreads;
+  static constexpr int kValues = MlaFp8Parts::kValues;
+
+  // Of the thread itself.
+  __device__ void leave(int self, const MlaFp8Merged& merged) const {
+#pragma unroll
+    for (int v = 0; v < kValues; ++v) floats[v * kThreads + self] = merged.total[v];
+    floats[kValues * kThreads + self] = merged.reference;
+    floats[(kValues + 1) * kThreads + self] = merged.sum;
+  }
+  // Joins what `team` warps left, of which the thread's first is that of thread `first`; member m
+  // does so for every team-th pair of columns. As bf16 to columns of which the first is at `out`.
+  __device__ void join(int first, int team, int member, int lane, __nv_bfloat16* out) const {
+    const float* own = floats + first;
+    float weights[kMostWarps];
+    float highest = kMlaFp8Lowest;
+#pragma unroll
+    for (int m = 0; m < kMostWarps; ++m) {
+      weights[m] = m < team ? own[kValues * kThreads + m * kWarp] : kMlaFp8Lowest;
+      highest = fmaxf(highest, weights[m]);
+    }
+    float sum = 0.0F;
+#pragma unroll
+    for (int m = 0; m < kMostWarps; ++m) {
+      weights[m] = exp2_fast(weights[m] - highest);
+      if (m < team) sum += weights[m] * own[(kValues + 1) * kThreads + m * kWarp];
+    }
+    const float inverse = inverse_fast(sum);
+#pragma unroll 1
+    for (int b = member; b < kValues / 2; b += team) {
+      float x = 0.0F;
+      float y = 0.0F;
+#pragma unroll
+      for (int m = 0; m < kMostWarps; ++m) {
+        if (m >= team) continue;
+        x += weights[m] * own[2 * b * kThreads + m * kWarp];
+        y += weights[m] * own[(2 * b + 1) * kThreads + m * kWarp];
+      }
+      *reinterpret_cast<std::uint32_t*>(out + b * 64 + lane * 2) =
+          mla_pair(x * inverse, y * inverse);
+    }
+  }
+
+  static constexpr int kMostWarps = MlaTile::kValueWarps;
+  float* floats;  // [values, reference, sum][threads]
+};
+
 // The CTA's part of a unit: a warp 256 columns of a vector, or where those are few several warps,
-// each with a run of the parts. memory: of kValues + 2 floats a thread.
-__device__ inline void mla_fp8_merge_slice(const MlaUnitSlice& s, float* memory) {
+// each with a run of the parts.
+__device__ inline void mla_fp8_merge_slice(const MlaUnitSlice& s, const MlaFp8MergeMemory& memory) {
   constexpr int kHalves = MlaFp8Parts::kHalves;
-  constexpr int kThreads = MlaTile::kValueThreads;
-  constexpr int kValues = MlaFp8Parts::kValues;
   const MlaMergePart part(s, kHalves);
   const int items = part.last - part.first;
-  const int self = static_cast<int>(threadIdx.x) % kThreads;
+  const int self = static_cast<int>(threadIdx.x) % MlaTile::kValueThreads;
   const int lane = self % kWarp;
   const int bits = items > 4 ? 0 : items > 2 ? 1 : items == 2 ? 2 : 3;
   const int team = 1 << bits;
@@ -115,6 +162,9 @@ __device__ inline void mla_fp8_merge_slice(const MlaUnitSlice& s, float* memory)
     const int vector = i / kHalves;
     const int half = i % kHalves;
     const MlaUnitSlice::Sources sources = s.sources(vector);
+    auto* out = static_cast<__nv_bfloat16*>(s.p.attention.out) +
+                static_cast<std::size_t>(s.vector(vector)) * kMlaLatent +
+                half * MlaFp8Parts::kColumns;
     MlaFp8Merged merged;
     if (busy) {
       merged.add(partials, sources, half, begin, end, lane);
@@ -122,30 +172,15 @@ __device__ inline void mla_fp8_merge_slice(const MlaUnitSlice& s, float* memory)
       mla_fp8_take_runs(partials, sources, half, begin, end, lane);
     }
     if (team > 1) {
-#pragma unroll
-      for (int v = 0; v < kValues; ++v) memory[v * kThreads + self] = merged.total[v];
-      memory[kValues * kThreads + self] = merged.reference;
-      memory[(kValues + 1) * kThreads + self] = merged.sum;
+      memory.leave(self, merged);
       mla_value_barrier();
-      if (!busy || member != 0) return;
-#pragma unroll 1
-      for (int other = self + kWarp; other < self + team * kWarp; other += kWarp) {
-        const float its_reference = memory[kValues * kThreads + other];
-        merged.shrink(fmaxf(merged.reference, its_reference));
-        const float weight = exp2_fast(its_reference - merged.reference);
-        merged.sum += memory[(kValues + 1) * kThreads + other] * weight;
-#pragma unroll
-        for (int v = 0; v < kValues; ++v) merged.total[v] += memory[v * kThreads + other] * weight;
-      }
+      if (busy) memory.join(self - member * kWarp, team, member, lane, out);
+      return;
     }
     const float inverse = inverse_fast(merged.sum);
 #pragma unroll
     for (float& value : merged.total) value *= inverse;
-    MlaFp8Parts::store(static_cast<__nv_bfloat16*>(s.p.attention.out) +
-                           static_cast<std::size_t>(s.vector(vector)) * kMlaLatent +
-                           half * MlaFp8Parts::kColumns,
-                       merged.total, lane);
-    if (team > 1) return;
+    MlaFp8Parts::store(out, merged.total, lane);
   }
 }
 
@@ -160,7 +195,8 @@ __device__ inline void mla_fp8_merge(const MlaFp8Tile& tile, const MlaAttentionP
     const MlaRows rows(piece, p.division, rank);
     if (rows.count <= 0 || piece.count == 1) continue;
     mla_value_barrier();  // nobody reads keys any more, or what lies in their place
-    mla_fp8_merge_slice(MlaUnitSlice{p, piece, rows, rank}, tile.at<float>(tile.keys_at));
+    mla_fp8_merge_slice(MlaUnitSlice{p, piece, rows, rank},
+                        MlaFp8MergeMemory{tile.at<float>(tile.keys_at)});
   }
 }
 
