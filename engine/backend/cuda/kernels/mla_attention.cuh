@@ -7,8 +7,8 @@
 // the rows' sums, and hands P = exp2(S - reference) over in shared memory, half by half. A row's
 // reference moves only where scores exceed it by far; then older sums shrink. Each of the others
 // adds P V into its 256 of the 512 columns, which it holds in registers from the first to the last
-// tile of a piece. The scorer is a tile ahead, so its exponentials hide behind the products. Over an
-// fp8 cache further warps widen keys where they arrive (mla_cached_keys.cuh).
+// tile of a piece. The scorer is a tile ahead, so its exponentials hide behind the products. Over
+// an fp8 cache further warps widen keys where they arrive (mla_cached_keys.cuh).
 //
 // A piece that is all of its unit is divided by its sum and written as bf16. Others leave partial
 // sums, and after its last piece a CTA merges its part of the rows of every unit that it shared, in
