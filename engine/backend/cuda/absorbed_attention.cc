@@ -47,8 +47,8 @@ MlaDivision AbsorbedAttention::division(const BatchView& batch, const MlaGeometr
   return d;
 }
 
-// Over an fp8 cache steps of few and of many query vectors a row take turns where heads are few; but
-// under batch invariance the heads alone say which kernel it is (mla_fp8_queries).
+// Over an fp8 cache steps of few and of many query vectors a row take turns where heads are few;
+// but under batch invariance the heads alone say which kernel it is (mla_fp8_queries).
 void AbsorbedAttention::take_partials(std::size_t rows, DType cache, std::int32_t heads) {
   if (cache == DType::kF8E4M3 && heads <= kMlaFp8MostQueries) {
     fp8_partials_.sums = fp8_sums_.take<uint4>(rows * kMlaLatent * 2 / sizeof(uint4));
