@@ -22,11 +22,6 @@ __device__ inline void copy_box(const void* shared, const CUtensorMap* map, std:
       : "memory");
 }
 
-// Counts as `named_barrier` but does not wait.
-__device__ inline void named_barrier_arrive(int id, int threads) {
-  asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
-}
-
 // A tile as an operand; `next_columns` bytes behind it lie its next 64 columns, where the product
 // sums over its rows.
 __device__ inline std::uint64_t describe_tile(const void* shared, int next_columns = 16) {

@@ -140,8 +140,7 @@ __device__ void mla_give_weights(const MlaTile& tile, const MlaThread& thread, M
       }
     }
     mla_store_weights(tile, thread, half, scores[half]);
-    __syncwarp();
-    barrier_arrive_warp(tile.weights_full(half), thread.lane);
+    mla_give_half(half);
     if (!ends) softmax.add(scores[half]);
   }
 }
@@ -164,8 +163,7 @@ __device__ inline void mla_give_nothing(const MlaTile& tile, const MlaThread& th
     barrier_wait(tile.weights_empty(half), free_parity);
     if (half == 0 && thread.lane == 0) tile.moved()[thread.row / 16] = 0;
     mla_store_weights(tile, thread, half, kNothing);
-    __syncwarp();
-    barrier_arrive_warp(tile.weights_full(half), thread.lane);
+    mla_give_half(half);
   }
 }
 
@@ -212,9 +210,9 @@ __device__ inline void mla_score(const MlaTile& tile, const MlaAttentionParams& 
         if (t == piece.last_tile - 1 && thread.lane == 0) barrier_arrive(tile.queries_empty());
         if (keys < kMlaTileKeys) mla_clear_keys(tile, first.index, max(keys, 0));
         if (!has_rows) {
-          for (int half = 0; half < 2 && thread.lane < kWarpArrivals; ++half) {
+          for (int half = 0; half < 2; ++half) {
             barrier_wait(tile.weights_empty(half), free_parity);
-            barrier_arrive(tile.weights_full(half));
+            mla_give_half(half);
           }
           continue;
         }
@@ -387,15 +385,11 @@ __device__ void mla_values(const MlaTile& tile, const MlaAttentionParams& p, Mla
     for (int t = piece.first_tile; t < piece.last_tile; ++t, ++tiles_done) {
       const MlaStage first(tiles_done * 2);
       const MlaStage second(tiles_done * 2 + 1);
-      const std::uint32_t weights_parity = static_cast<std::uint32_t>(tiles_done) & 1U;
       barrier_wait(tile.full(first.index), first.parity);
       barrier_wait(tile.full(second.index), second.parity);
       const std::uint32_t values[2] = {mla_describe_values(tile, first.index, group),
                                        mla_describe_values(tile, second.index, group)};
-      // What the scorer wrote is seen by products after a fence here. There it would hold the
-      // weights up: its own writes have just begun.
-      barrier_wait(tile.weights_full(0), weights_parity);
-      fence_async_shared();
+      mla_take_half(0);
       if (rows.any_of_warp(thread.row) && tile.moved()[thread.row / 16] != 0) {
         const float keep[2] = {tile.keep()[thread.row], tile.keep()[thread.row + 8]};
 #pragma unroll
@@ -403,8 +397,7 @@ __device__ void mla_values(const MlaTile& tile, const MlaAttentionParams& p, Mla
       }
       sums.settle();
       mla_add_values(tile, values[0], 0, sums);
-      barrier_wait(tile.weights_full(1), weights_parity);
-      fence_async_shared();
+      mla_take_half(1);
       mla_add_values(tile, values[1], 1, sums);
       wgmma_wait<1>();
       barrier_arrive_warp(tile.weights_empty(0), thread.lane);
@@ -442,7 +435,6 @@ __global__ void __launch_bounds__(Keys::kThreads, 1)
     barrier_init(tile.queries_full(), 1);
     barrier_init(tile.queries_empty(), MlaTile::kScoreWarps);
     for (int half = 0; half < 2; ++half) {
-      barrier_init(tile.weights_full(half), MlaTile::kScoreWarps * kWarpArrivals);
       barrier_init(tile.weights_empty(half), MlaTile::kValueWarps * kWarpArrivals);
     }
     fence_barrier_init();

@@ -37,7 +37,7 @@ struct MlaTile {
   static constexpr int kRuns = kKeep + kMlaTileRows * 4;                    // [2][64] float2
   static constexpr int kMoved = kRuns + 2 * kMlaTileRows * 8;               // [kScoreWarps] int
   static constexpr int kBarriers = kMoved + kScoreWarps * 4;
-  static constexpr int kWidenedScales = kBarriers + (2 * kStages + 6 + kStages * kStageGroups) * 8;
+  static constexpr int kWidenedScales = kBarriers + (2 * kStages + 4 + kStages * kStageGroups) * 8;
   static constexpr int kBytes = kWidenedScales + kWidenWarps * kWarp * 4;  // fp32
   static constexpr int kSharedBytes = kBytes;
 
@@ -64,15 +64,14 @@ struct MlaTile {
   __device__ std::uint32_t queries_full() const { return barrier(2 * kStages); }
   __device__ std::uint32_t queries_empty() const { return barrier(2 * kStages + 1); }
   // Of the weights of a tile's first or second 32 keys.
-  __device__ std::uint32_t weights_full(int half) const { return barrier(2 * kStages + 2 + half); }
-  __device__ std::uint32_t weights_empty(int half) const { return barrier(2 * kStages + 4 + half); }
+  __device__ std::uint32_t weights_empty(int half) const { return barrier(2 * kStages + 2 + half); }
   // Of a warp's keys. [kWarp]
   __device__ std::uint32_t widened_scales(int warp) const {
     return address + kWidenedScales + static_cast<std::uint32_t>(warp * kWarp * 4);
   }
   // Of 8 keys that are there and to be widened.
   __device__ std::uint32_t copied(int s, int group) const {
-    return barrier(2 * kStages + 6 + s * kStageGroups + group);
+    return barrier(2 * kStages + 4 + s * kStageGroups + group);
   }
 };
 
@@ -167,6 +166,19 @@ struct MlaKeys {
 __device__ inline std::uint32_t* mla_counter(const MlaAttentionParams& p, const MlaPiece& piece,
                                              int rank) {
   return p.partials.arrived + static_cast<std::size_t>(piece.first_slot) * p.division.group + rank;
+}
+
+// The scorer hands the weights of half a tile to the values: by a barrier of threads, of which who
+// waits knows sooner than of one in memory. All lanes of the scorer's warps call the first.
+constexpr int kMlaWeightThreads = MlaTile::kGroupThreads + MlaTile::kValueThreads;
+__device__ inline void mla_give_half(int half) {
+  hopper::named_barrier_arrive(2 + half, kMlaWeightThreads);
+}
+// What the scorer wrote is seen by products after a fence here. There it would hold the weights up:
+// its own writes have just begun.
+__device__ inline void mla_take_half(int half) {
+  hopper::named_barrier(2 + half, kMlaWeightThreads);
+  hopper::fence_async_shared();
 }
 
 // The two warpgroups of values.
