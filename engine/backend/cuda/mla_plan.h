@@ -84,8 +84,7 @@ struct alignas(16) MlaShare {
   MlaPiece first;
   std::int32_t pieces = 0;
   std::int32_t others = 0;
-  std::int32_t widest = 0;  // query vectors in the largest row tile of its pieces
-  std::int32_t padding = 0;
+  std::int32_t padding[2] = {};
 };
 inline constexpr int kMlaKnownPages =
     32;  // page-table entries of the first piece that a plan holds

@@ -455,7 +455,7 @@ __global__ void __launch_bounds__(Keys::kThreads, 1)
     MlaPieces pieces(p, share);
     wait_for_last_launch();  // it may still read what is written here
     mla_values<kGroup>(tile, p, pieces, role, rank);
-    mla_merge<MlaHalfParts>(tile, p, pieces, share, rank);
+    mla_merge(tile, p, pieces, share, rank);
   } else if (role == 2) {
     give_registers<Keys::kScoreRegisters>();
     mla_score(tile, p, share, rank);

@@ -53,7 +53,6 @@ struct MlaFactors {
   static constexpr int kHeld = kMlaMostShares / kWarp;
 
   // All loads are on their way before the first is used.
-  template <typename Parts>
   __device__ void load(const MlaPartials& partials, const MlaUnitSlice::Sources& sources,
                        int column) {
 #pragma unroll
@@ -63,7 +62,7 @@ struct MlaFactors {
       scales[i] = 0.0F;
       if (piece >= sources.count) continue;
       runs[i] = __ldcg(&partials.runs[sources.row(piece)]);
-      scales[i] = Parts::inverse_scale(partials, sources.row(piece), column);
+      scales[i] = MlaHalfParts::inverse_scale(partials, sources.row(piece), column);
     }
   }
   // Into factors[kMlaMostShares], shared memory of the warp. Pieces without keys weigh 0.
@@ -92,12 +91,11 @@ struct MlaFactors {
   float scales[kHeld];
 };
 
-// A warp's part of merging: item i is Parts::kColumns columns of a vector.
-template <typename Parts>
+// A warp's part of merging: item i is MlaHalfParts::kColumns columns of a vector.
 struct MlaMergeItem {
+  using Parts = MlaHalfParts;
   static constexpr int kOfVector = kMlaLatent / Parts::kColumns;
   static constexpr int kBatch = 16;  // pieces that a warp reads at once
-  using Words = typename Parts::Words;
 
   __device__ explicit MlaMergeItem(int i)
       : vector(i / kOfVector),
@@ -107,17 +105,17 @@ struct MlaMergeItem {
   // The sum of pieces [begin, end) in their order.
   __device__ void add(const MlaPartials& partials, const MlaUnitSlice::Sources& sources, int begin,
                       int end, float* factors) {
-    Words part[kBatch];
+    uint4 part[kBatch];
     const auto load = [&](int first) {
 #pragma unroll
       for (int j = 0; j < kBatch; ++j) {
         if (first + j >= end) continue;
-        part[j] = __ldcg(static_cast<const Words*>(Parts::row(partials, sources.row(first + j))) +
+        part[j] = __ldcg(static_cast<const uint4*>(Parts::row(partials, sources.row(first + j))) +
                          column / Parts::kValues + lane);
       }
     };
     MlaFactors weights;
-    weights.load<Parts>(partials, sources, column);
+    weights.load(partials, sources, column);
     load(begin);  // on its way while the factors are found
     weights.weigh(factors);
 #pragma unroll
@@ -157,13 +155,11 @@ struct MlaMergePart {
 };
 
 // A warp an item.
-template <typename Parts>
-__device__ void mla_merge_wide(const MlaUnitSlice& s, const MlaMergeMemory& memory) {
-  using Item = MlaMergeItem<Parts>;
+__device__ inline void mla_merge_wide(const MlaUnitSlice& s, const MlaMergeMemory& memory) {
   const int warp = static_cast<int>(threadIdx.x) / kWarp % MlaTile::kValueWarps;
-  const MlaMergePart part(s, Item::kOfVector);
+  const MlaMergePart part(s, MlaMergeItem::kOfVector);
   for (int i = part.first + warp; i < part.last; i += MlaTile::kValueWarps) {
-    Item item(i);
+    MlaMergeItem item(i);
     const auto sources = s.sources(item.vector);
     item.add(s.p.partials, sources, 0, sources.count, memory.factors + warp * kMlaMostShares);
     item.store(s.p, s.vector(item.vector));
@@ -171,23 +167,21 @@ __device__ void mla_merge_wide(const MlaUnitSlice& s, const MlaMergeMemory& memo
 }
 
 // At most four items: several warps share one, each a run of its pieces.
-template <typename Parts>
-__device__ void mla_merge_narrow(const MlaUnitSlice& s, const MlaMergeMemory& memory) {
-  using Item = MlaMergeItem<Parts>;
+__device__ inline void mla_merge_narrow(const MlaUnitSlice& s, const MlaMergeMemory& memory) {
   const int self = static_cast<int>(threadIdx.x) % MlaTile::kValueThreads;
-  const MlaMergePart part(s, Item::kOfVector);
+  const MlaMergePart part(s, MlaMergeItem::kOfVector);
   const int items = part.last - part.first;
   const int team = items <= 1 ? 8 : items == 2 ? 4 : 2;
   const int member = self / kWarp % team;
   const int i = part.first + self / kWarp / team;
   const bool busy = i < part.last;
-  Item item(i);
+  MlaMergeItem item(i);
   if (busy) {
     const auto sources = s.sources(item.vector);
     item.add(s.p.partials, sources, sources.count * member / team,
              sources.count * (member + 1) / team, memory.factors + self / kWarp * kMlaMostShares);
 #pragma unroll
-    for (int v = 0; v < Parts::kValues; ++v) {
+    for (int v = 0; v < MlaHalfParts::kValues; ++v) {
       memory.parts[v * MlaTile::kValueThreads + self] = item.total[v];
     }
   }
@@ -195,19 +189,18 @@ __device__ void mla_merge_narrow(const MlaUnitSlice& s, const MlaMergeMemory& me
   if (!busy || member != 0) return;
   for (int other = 1; other < team; ++other) {
 #pragma unroll
-    for (int v = 0; v < Parts::kValues; ++v) {
+    for (int v = 0; v < MlaHalfParts::kValues; ++v) {
       item.total[v] += memory.parts[v * MlaTile::kValueThreads + self + other * kWarp];
     }
   }
   item.store(s.p, s.vector(item.vector));
 }
 
-template <typename Parts>
-__device__ void mla_merge_slice(const MlaUnitSlice& s, const MlaMergeMemory& memory) {
-  if (mla_divide_up(s.num_vectors() * MlaMergeItem<Parts>::kOfVector, s.num_parts()) > 4) {
-    mla_merge_wide<Parts>(s, memory);
+__device__ inline void mla_merge_slice(const MlaUnitSlice& s, const MlaMergeMemory& memory) {
+  if (mla_divide_up(s.num_vectors() * MlaMergeItem::kOfVector, s.num_parts()) > 4) {
+    mla_merge_wide(s, memory);
   } else {
-    mla_merge_narrow<Parts>(s, memory);
+    mla_merge_narrow(s, memory);
   }
 }
 
@@ -230,7 +223,6 @@ __device__ inline void mla_wait(const std::uint32_t* counter, std::uint32_t coun
 
 // The warpgroups of values: for each piece of a cut unit, its share of the merging. Counters go on
 // from launch to launch of a plan.
-template <typename Parts>
 __device__ inline void mla_merge(const MlaTile& tile, const MlaAttentionParams& p,
                                  MlaPieces& pieces, int share, int rank) {
   const bool leader = threadIdx.x % MlaTile::kValueThreads == 0;
@@ -243,7 +235,7 @@ __device__ inline void mla_merge(const MlaTile& tile, const MlaAttentionParams& 
     if (rows.count <= 0 || piece.count == 1) continue;
     mla_wait(mla_counter(p, piece, rank), static_cast<std::uint32_t>(piece.count) * launches,
              leader);
-    mla_merge_slice<Parts>(MlaUnitSlice{p, piece, rows, rank}, memory);
+    mla_merge_slice(MlaUnitSlice{p, piece, rows, rank}, memory);
     mla_value_barrier();
   }
   if (leader) *before = launches;

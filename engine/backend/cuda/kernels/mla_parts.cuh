@@ -57,7 +57,6 @@ struct MlaHalfScale {
 struct MlaHalfParts {
   static constexpr int kColumns = 256;
   static constexpr int kValues = 8;
-  using Words = uint4;
 
   __device__ static const void* row(const MlaPartials& partials, int row) {
     return static_cast<const __half*>(partials.sums) + static_cast<std::size_t>(row) * kMlaLatent;
@@ -66,7 +65,7 @@ struct MlaHalfParts {
   __device__ static float inverse_scale(const MlaPartials& partials, int row, int column) {
     return __ldcg(&partials.scales[2 * row + column / kColumns]);
   }
-  __device__ static void add(float (&total)[kValues], const Words& words, float factor) {
+  __device__ static void add(float (&total)[kValues], const uint4& words, float factor) {
     const std::uint32_t pairs[4] = {words.x, words.y, words.z, words.w};
 #pragma unroll
     for (int i = 0; i < 4; ++i) {

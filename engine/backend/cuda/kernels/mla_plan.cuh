@@ -115,9 +115,6 @@ __device__ inline MlaShare mla_list_share(const MlaPlanParams& p, const MlaTotal
   MlaShare result;
   MlaPiece piece;
   for (; walk.next(piece); ++result.pieces) {
-    const int vectors =
-        piece.view.count * p.division.heads - piece.unit * p.division.group * kMlaTileRows;
-    result.widest = max(result.widest, min(vectors, kMlaTileRows));
     if (result.pieces == 0) {
       result.first = piece;
       result.others = walk.place() + 1;

@@ -38,8 +38,7 @@ struct MlaTile {
   static constexpr int kMoved = kRuns + 2 * kMlaTileRows * 8;               // [kScoreWarps] int
   static constexpr int kBarriers = kMoved + kScoreWarps * 4;
   static constexpr int kWidenedScales = kBarriers + (2 * kStages + 4 + kStages * kStageGroups) * 8;
-  static constexpr int kBytes = kWidenedScales + kWidenWarps * kWarp * 4;  // fp32
-  static constexpr int kSharedBytes = kBytes;
+  static constexpr int kSharedBytes = kWidenedScales + kWidenWarps * kWarp * 4;  // fp32
 
   char* memory;
   std::uint32_t address;
@@ -117,7 +116,6 @@ struct MlaPieces {
     memcpy(&loaded, words, sizeof(MlaShare));
     piece = loaded.first;
     count = loaded.pieces;
-    widest = loaded.widest;
     list = p.pieces + loaded.others;
   }
   // After the last.
@@ -133,7 +131,6 @@ struct MlaPieces {
   const MlaPiece* list;
   MlaPiece piece;
   int count;
-  int widest;  // query vectors in the largest row tile of all pieces
   int number = 0;
 };
 
