@@ -87,14 +87,12 @@ __device__ void mla_copy(const MlaTile& tile, const MlaAttentionParams& p,
       for (int half = 0; half < 2; ++half, ++halves) {
         const MlaStage stage(halves);
         const int box = lane - half * kStageBoxes;
-        if (lane == 0) {
-          barrier_wait(tile.empty(stage.index), stage.parity ^ 1U);
-          if constexpr (!Keys::kWidened) {
-            barrier_arrive_expecting(
-                tile.full(stage.index),
-                static_cast<std::uint32_t>(max(min(boxes - half * kStageBoxes, kStageBoxes), 0) *
-                                           Keys::kCopiedBytes));
-          }
+        if (lane < kWarpArrivals) barrier_wait(tile.empty(stage.index), stage.parity ^ 1U);
+        if (!Keys::kWidened && lane == 0) {
+          barrier_arrive_expecting(
+              tile.full(stage.index),
+              static_cast<std::uint32_t>(max(min(boxes - half * kStageBoxes, kStageBoxes), 0) *
+                                         Keys::kCopiedBytes));
         }
         __syncwarp();
         const std::uint32_t to =
