@@ -318,6 +318,38 @@ TEST_P(MoeOps, ExpertsMayAllBeTheSameOrUnchosen) {
   }
 }
 
+// Tiles of every width and kernel: what is computed beside a token leaves its bits alone.
+TEST_P(MoeOps, ATokenAmongManyHasTheBitsOfTheTokenAlone) {
+  if (!GetParam().backend->batch_invariant) GTEST_SKIP() << "no such promise";
+  Device device(*GetParam().backend);
+  WideExperts w{256, 136, 8, 4, 2};
+  w.fill(device, random_, GetParam().weights);
+  const auto run = [&](std::span<const float> x, std::span<const std::int32_t> ids,
+                       std::span<const float> weights) {
+    const int tokens = static_cast<int>(x.size()) / w.hidden;
+    void* hidden = device.activations(x);
+    void* scratch =
+        device.empty_activations(size(tokens) * 2 * size((w.top_k + w.shared) * w.inner));
+    device->experts({device.activations(x), &w.on_device, device.array(ids), device.array(weights),
+                     hidden, scratch, tokens, w.hidden, w.experts, w.top_k});
+    return device.read_activations(hidden, x.size());
+  };
+  for (const int tokens : {3, 9, 25, 60, 97, 150, 170, 410, 700}) {
+    const auto x = random_values(random_, size(tokens * w.hidden));
+    const auto ids = random_choice(random_, tokens, w.experts, w.top_k);
+    const auto weights = random_values(random_, ids.size());
+    const auto together = run(x, ids, weights);
+    for (const int t : std::set<int>{0, tokens / 3, tokens / 2, tokens - 1}) {
+      const auto alone = run(std::span(x).subspan(size(t * w.hidden), size(w.hidden)),
+                             std::span(ids).subspan(size(t * w.top_k), size(w.top_k)),
+                             std::span(weights).subspan(size(t * w.top_k), size(w.top_k)));
+      const auto begin = together.begin() + t * w.hidden;
+      ASSERT_EQ(alone, std::vector<float>(begin, begin + w.hidden))
+          << "token " << t << " of " << tokens;
+    }
+  }
+}
+
 TEST_P(MoeOps, ExpertsOfOddWidthsAgree) {
   Device device(*GetParam().backend);
   for (WideExperts odd : {WideExperts{72, 52, 5, 2, 0}, WideExperts{44, 20, 5, 2, 2},

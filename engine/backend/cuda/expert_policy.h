@@ -35,24 +35,31 @@ constexpr ExpertScratch expert_scratch(int tokens, int routed_entries, int num_e
   return {entries, most_expert_parts(entries, num_experts + shared_experts, part_tokens)};
 }
 
-// Tokens of a tile on warp-group tensor cores (kernels/weight_tiles.cuh).
+// Tokens of a dense product's tile on warp-group tensor cores (kernels/weight_tiles.cuh).
 inline constexpr int kTilePart = 128;
-// Their weights are copied in boxes of so many rows and values of k.
+// Its weights are copied in boxes of so many rows and values of k.
 inline constexpr int kTileBoxRows = 128;
 inline constexpr int kTileK = 64;
 
+// Most entries of an expert's tile on warp-group tensor cores (kernels/turn_tiles.cuh), and rows of
+// a box of its weights. Tiles are as wide as they have entries; what is chosen is how much shared
+// memory a stage of the ring takes, and so how many stages are on their way.
+inline constexpr int kNarrowPart = 112;
+inline constexpr int kWidePart = 208;
+inline constexpr int kExpertBoxRows = 64;
+
 // Entries of an expert that are computed together on tensor cores: 8, 16 or 32 where weights stream
-// past a few tokens, kTilePart where tiles are worth their shared memory. The values are the same
-// bits either way.
+// past a few tokens, more where warp groups multiply. The values are the same bits either way.
 //
-// A wide tile of the stream costs shared memory that deep copies would use; a narrow one reads
-// weights (from L2) once more for every further tile. An expert has tokens * per_token / experts of
-// the step's tokens, so the tile holds about three times this mean.
+// A wide tile costs shared memory that deep copies would use; a narrow one reads weights (from L2)
+// once more for every further tile. An expert has tokens * per_token / experts of the step's
+// tokens, and some experts more than this mean.
 constexpr int expert_tile(int tokens, int experts_per_token, int num_experts, bool warp_groups) {
   const int mean = (tokens * experts_per_token + num_experts - 1) / num_experts;
   if (mean <= 2) return 8;
   if (mean <= 5) return 16;
-  return warp_groups ? kTilePart : 32;
+  if (!warp_groups) return 32;
+  return mean <= 88 ? kNarrowPart : kWidePart;
 }
 
 // The same for a dense product. Few slabs hide little of a chain's latency: narrow tiles, which

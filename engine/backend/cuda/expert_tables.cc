@@ -70,9 +70,9 @@ bool ExpertTables::make_maps(const MoeWeights& weights, Table& table) {
   for (std::size_t e = 0; e < table.host.size(); ++e) {
     const ExpertMatrices& m = table.host[e];
     CUtensorMap* of_expert = &maps[e * kExpertMaps];
-    if (!make_tensor_map(of_expert[kGateMap], m.gate, hidden, inner, kTileK, kTileBoxRows) ||
-        !make_tensor_map(of_expert[kUpMap], m.up, hidden, inner, kTileK, kTileBoxRows) ||
-        !make_tensor_map(of_expert[kDownMap], m.down, inner, hidden, kTileK, kTileBoxRows,
+    if (!make_tensor_map(of_expert[kGateMap], m.gate, hidden, inner, kTileK, kExpertBoxRows) ||
+        !make_tensor_map(of_expert[kUpMap], m.up, hidden, inner, kTileK, kExpertBoxRows) ||
+        !make_tensor_map(of_expert[kDownMap], m.down, inner, hidden, kTileK, kExpertBoxRows,
                          m.down_stride)) {
       return true;  // such as odd widths: the other kernels do without
     }

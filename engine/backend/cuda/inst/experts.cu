@@ -7,12 +7,12 @@
 #include "engine/backend/cuda/kernels/gate.cuh"
 #include "engine/backend/cuda/kernels/route.cuh"
 #include "engine/backend/cuda/kernels/stream_launch.cuh"
+#include "engine/backend/cuda/kernels/turn_launch.cuh"
 #include "engine/backend/cuda/launch.h"
+#include "engine/backend/cuda/tensor_map.h"
 
 namespace latentd::cuda {
 namespace {
-
-static_assert(kTilePart == kTileTokens);
 
 constexpr int kSumThreads = 256;
 
@@ -23,6 +23,33 @@ cudaError_t launch_sort(cudaStream_t stream, const ExpertStep& p) {
   const std::size_t bytes = static_cast<std::size_t>(p.num_experts) * sizeof(int);
   return launch_dependent(p.early, sort_entries_kernel, dim3(experts), kSortThreads, bytes, stream,
                           p);
+}
+
+// gate, up and down by warp groups: part_tokens is that of a TurnShape.
+cudaError_t launch_expert_tiles(cudaStream_t stream, const ExpertStep& p) {
+  ExpertTileStep t{};
+  t.step = p;
+  t.sorted = p.given;  // nobody reads x any more when that is written
+  const int entries = p.num_entries + p.shared_experts * p.num_tokens;
+  for (int i = 0; i < 2; ++i) {
+    const int rows = i == 0 ? kTokenBox : kTokenStep;
+    if (!make_tensor_map(t.x[i], p.x, p.hidden_size, p.num_tokens, kTileK, rows) ||
+        !make_tensor_map(t.sorted_x[i], t.sorted, p.hidden_size, p.num_entries, kTileK, rows) ||
+        !make_tensor_map(t.act[i], p.act, p.inner, entries, kTileK, rows)) {
+      return cudaErrorInvalidValue;
+    }
+  }
+  const int blocks = (p.num_entries + kSortedRowsOfBlock - 1) / kSortedRowsOfBlock;
+  const cudaError_t sorted =
+      launch_dependent(p.early, sort_rows_kernel, dim3(static_cast<unsigned>(blocks)),
+                       kSortedRowsOfBlock * kWarp, 0, stream, t);
+  if (sorted != cudaSuccess) return sorted;
+  return with_turn_shape(p.part_tokens, [&](auto shape) {
+    using Shape = decltype(shape);
+    const cudaError_t first = launch_turns<Shape>(p.early, tile_gate_up_kernel<Shape>, stream, t);
+    if (first != cudaSuccess) return first;
+    return launch_turns<Shape>(p.early, tile_down_kernel<Shape>, stream, t);
+  });
 }
 
 }  // namespace
@@ -59,9 +86,8 @@ cudaError_t launch_experts_on_tensor_cores(cudaStream_t stream, const ExpertStep
   if (p.num_tokens == 0) return cudaSuccess;
   cudaError_t error = p.sorted ? cudaSuccess : launch_sort(stream, p);
   if (error != cudaSuccess) return error;
-  if (p.part_tokens == kTilePart) {
-    error = launch_tiles(p.early, tile_gate_up_kernel, stream, p);
-    if (error == cudaSuccess) error = launch_tiles(p.early, tile_down_kernel, stream, p);
+  if (p.part_tokens >= kNarrowPart) {
+    error = launch_expert_tiles(stream, p);
   } else {
     error = with_stream_shape(p.part_tokens, [&](auto shape) {
       using Shape = decltype(shape);

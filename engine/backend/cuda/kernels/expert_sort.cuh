@@ -59,9 +59,11 @@ __global__ void __launch_bounds__(kSortThreads) sort_entries_kernel(ExpertStep p
     first = p.num_entries + (expert - p.num_experts) * p.num_tokens;
     first_part = (expert - p.num_experts) * parts;
   }
+  // All of nearly one size: a tile of few entries takes more than its share of time.
+  const int each = parts > 0 ? parts_of(count, parts) : 0;
   for (int i = threadIdx.x; i < parts; i += kSortThreads) {
-    p.parts[first_part + i] = {p.experts[expert], expert, first + i * p.part_tokens,
-                               min(p.part_tokens, count - i * p.part_tokens)};
+    p.parts[first_part + i] = {p.experts[expert], expert, first + i * each,
+                               min(each, count - i * each)};
   }
   if (threadIdx.x == 0 && expert == p.num_experts - 1) *p.num_parts = first_part + parts;
   if (expert >= p.num_experts) return;

@@ -17,8 +17,6 @@ struct MappedProduct {
 
 // Items: (slab of columns, tile of rows), tiles of one slab side by side.
 struct ProductTiles {
-  static constexpr bool kMapsInMemory = false;
-
   const Product& p;
   const CUtensorMap& map;
   int slabs;

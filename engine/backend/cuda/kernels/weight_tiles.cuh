@@ -1,4 +1,4 @@
-// Products of many tokens: 128 x 256 tiles on warp-group tensor cores (sm_90a).
+// Dense products of many tokens: 128 x 256 tiles on warp-group tensor cores (sm_90a).
 //
 // Tokens lie on M, weight rows on N. A block is two computing warp groups with 64 tokens each, and
 // one warp group that fills a ring of stages: weights through the copy engine, in two boxes of 128
@@ -116,9 +116,6 @@ __device__ inline void copy_tiles(const Work& work, const TileRing& ring) {
     TileTokens tokens;
     work.locate(item, tokens);
     const TileBoxes boxes = work.boxes(item);
-    if (Work::kMapsInMemory && leads) {
-      for (const CUtensorMap* map : boxes.maps) acquire_tensor_map(map);
-    }
     for (int k0 = 0; k0 < inner; k0 += kTileK, ++issued) {
       if (issued >= kTileStages) {
         hopper::barrier_wait(ring.empty_at(issued), ring.parity(issued - kTileStages));
@@ -181,7 +178,6 @@ __device__ inline void multiply_tiles(const Work& work, const TileRing& ring) {
 //   int num_tokens(item)                     of its tile
 //   void locate(item, TileTokens&)           where the item's tokens lie, for this thread
 //   TileBoxes boxes(item)
-//   kMapsInMemory                            whether maps lie in global memory
 //   void finish(item, first_token, acc)      stores what a warp group computed
 template <typename Work>
 __device__ inline void multiply_weight_tiles(const Work& work, char* shared) {

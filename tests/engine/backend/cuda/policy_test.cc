@@ -97,7 +97,7 @@ TEST(ExpertPolicy, NoRoutingNeedsMorePartsThanTheBound) {
     const auto chosen = 1 + random() % static_cast<unsigned>(experts);
     std::vector<int> counts(static_cast<std::size_t>(experts));
     for (int i = 0; i < entries; ++i) ++counts[random() % chosen];
-    for (const int part : {1, 8, 16, 32, kGenericPart, kTilePart}) {
+    for (const int part : {1, 8, 16, 32, kGenericPart, kNarrowPart, kWidePart}) {
       int parts = 0;
       for (const int count : counts) parts += (count + part - 1) / part;
       ASSERT_LE(parts, most_expert_parts(entries, experts, part))
@@ -129,7 +129,8 @@ TEST(ExpertPolicy, OnlyFewTokensAreRoutedInOneLaunch) {
 TEST(ExpertPolicy, TilesGrowWithTheTokensOfAnExpert) {
   EXPECT_EQ(expert_tile(1, 6, 64, true), 8);
   EXPECT_EQ(expert_tile(32, 6, 64, true), 16);
-  EXPECT_EQ(expert_tile(1024, 6, 64, true), kTilePart);
+  EXPECT_EQ(expert_tile(64, 6, 64, true), kNarrowPart);
+  EXPECT_EQ(expert_tile(1024, 6, 64, true), kWidePart);
   EXPECT_EQ(expert_tile(1024, 6, 64, false), 32);
   for (const bool warp_groups : {false, true}) {
     int before = 0;
