@@ -153,8 +153,15 @@ __device__ inline void sort_one(const ExpertStep& p) {
   if (lane == 0) *p.num_parts = p.shared_experts + p.num_entries;
 }
 
+// The compiler refuses clusters for architectures that have none, where the kernel is empty.
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
+#define LATENTD_GATE_CLUSTER __cluster_dims__(kGateBlocks, 1, 1)
+#else
+#define LATENTD_GATE_CLUSTER
+#endif
+
 // Grid: (kGateBlocks, tokens), clusters of kGateBlocks.
-__global__ void __cluster_dims__(kGateBlocks, 1, 1) __launch_bounds__(kGateThreads)
+__global__ void LATENTD_GATE_CLUSTER __launch_bounds__(kGateThreads)
     gate_kernel(const __grid_constant__ GateStep p) {
 #if __CUDA_ARCH__ >= 900
   extern __shared__ float gate_memory[];
@@ -228,5 +235,6 @@ __global__ void __cluster_dims__(kGateBlocks, 1, 1) __launch_bounds__(kGateThrea
   __trap();
 #endif
 }
+#undef LATENTD_GATE_CLUSTER
 
 }  // namespace latentd::cuda
