@@ -6,6 +6,7 @@
 #include <random>
 #include <vector>
 
+#include "tests/conformance/attention_layers.h"
 #include "tests/conformance/device.h"
 #include "tests/conformance/paged_cache.h"
 #include "tests/support/mla_oracle.h"
@@ -99,11 +100,7 @@ TEST_P(AttentionOps, AbsorbedAttentionSeesExactlyThePositionsUpToItsOwn) {
       const std::size_t rows = size(row.count * g.num_heads);
       const std::size_t width = size(g.latent_dim());
       const auto q = random_values(random_, rows * width, 0.3F);
-      void* out = device.empty_activations(rows * size(g.kv_lora_rank));
-      device->plan_attention({step.batch, g, step.cache.view().page_tokens, GetParam().cache});
-      device->absorbed_attention({step.batch, step.cache.view(), g, device.activations(q), out});
-
-      const auto actual = to_double(device.read_activations(out, rows * size(g.kv_lora_rank)));
+      const auto actual = to_double(attend_in_layers(device, g, step.batch, step.cache.view(), q));
       const auto seen = device.as_seen(q);
       std::vector<double> expected;
       for (std::size_t i = 0; i < rows; ++i) {
@@ -132,11 +129,8 @@ AbsorbedResult absorbed_result(Device& device, const MlaGeometry& g, const Batch
   const std::size_t vectors = size(batch.num_tokens * g.num_heads);
   const std::size_t width = size(g.latent_dim());
   const std::size_t out_width = size(g.kv_lora_rank);
-  void* out = device.empty_activations(vectors * out_width);
-  device->plan_attention({batch, g, cache.page_tokens, cache.dtype});
-  device->absorbed_attention({batch, cache, g, device.activations(q), out});
   AbsorbedResult result;
-  result.all = device.read_activations(out, vectors * out_width);
+  result.all = attend_in_layers(device, g, batch, cache, q);
   const auto seen = device.as_seen(q);
   for (std::size_t i = 0; i < vectors; i += size(stride)) {
     const auto rows = visible(static_cast<int>(i) / g.num_heads);

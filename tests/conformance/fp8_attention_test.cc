@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "tests/conformance/attention_layers.h"
 #include "tests/conformance/device.h"
 #include "tests/conformance/paged_cache.h"
 #include "tests/support/mla_oracle.h"
@@ -103,10 +104,7 @@ class Fp8Attention : public ::testing::TestWithParam<const BackendUnderTest*> {
     const BatchView batch = make_batch(device, filled.cache, rows);
     const auto vectors = size(batch.num_tokens * heads);
     const auto q = random_values(random_, vectors * kWidth, query_scale);
-    void* out = device.empty_activations(vectors * kLatents);
-    device->plan_attention({batch, g, page_tokens, DType::kF8E4M3});
-    device->absorbed_attention({batch, filled.cache.view(), g, device.activations(q), out});
-    const auto actual = to_double(device.read_activations(out, vectors * kLatents));
+    const auto actual = to_double(attend_in_layers(device, g, batch, filled.cache.view(), q));
     const auto seen = device.as_seen(q);
 
     std::size_t vector = 0;

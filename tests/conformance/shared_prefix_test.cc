@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "tests/conformance/attention_layers.h"
 #include "tests/conformance/device.h"
 #include "tests/conformance/paged_cache.h"
 #include "tests/support/mla_oracle.h"
@@ -135,15 +136,6 @@ class SharedPrefix : public ::testing::TestWithParam<Case> {
     BatchView shared;
   };
 
-  static std::vector<float> attend(Device& device, const MlaGeometry& g, const BatchView& batch,
-                                   const CacheView& cache, const void* queries) {
-    const std::size_t elements = size(batch.num_tokens * g.num_heads) * size(g.kv_lora_rank);
-    void* out = device.empty_activations(elements);
-    device->plan_attention({batch, g, cache.page_tokens, cache.dtype});
-    device->absorbed_attention({batch, cache, g, queries, out});
-    return device.read_activations(out, elements);
-  }
-
   // Every vector of 16 is judged, whichever heads they are.
   void expect_as_alone(Device& device, const MlaGeometry& g, const std::vector<int>& groups,
                        const Depths& depths) {
@@ -154,10 +146,9 @@ class SharedPrefix : public ::testing::TestWithParam<Case> {
     const Step step(device, random_, g, GetParam().cache, tree, depths.page_tokens);
     const std::size_t width = size(g.latent_dim());
     const auto q = random_values(random_, size(step.plain.num_tokens * g.num_heads) * width, 0.3F);
-    const void* queries = device.activations(q);
-    const auto plain = attend(device, g, step.plain, step.cache.view(), queries);
-    const auto shared = attend(device, g, step.shared, step.cache.view(), queries);
-    const auto again = attend(device, g, step.shared, step.cache.view(), queries);
+    const auto plain = attend_in_layers(device, g, step.plain, step.cache.view(), q);
+    const auto shared = attend_in_layers(device, g, step.shared, step.cache.view(), q);
+    const auto again = attend_in_layers(device, g, step.shared, step.cache.view(), q);
     EXPECT_EQ(shared, again) << "another run has other bits";
     if (GetParam().backend->batch_invariant) {
       EXPECT_EQ(plain, shared) << "neighbours have a say";
