@@ -20,10 +20,7 @@ AbsorbedAttention::AbsorbedAttention(CudaContext& context, DType activation, int
       unit_ends_(context),
       segments_(context),
       sums_(context),
-      scales_(context),
       runs_(context),
-      fp8_sums_(context),
-      fp8_runs_(context),
       counters_(context) {
   hopper_ = context.has_warp_group_products();
 }
@@ -47,21 +44,8 @@ MlaDivision AbsorbedAttention::division(const BatchView& batch, const MlaGeometr
   return d;
 }
 
-// Over an fp8 cache steps of few and of many query vectors a row take turns where heads are few;
-// but under batch invariance the heads alone say which kernel it is (mla_fp8_queries).
-void AbsorbedAttention::take_partials(std::size_t rows, DType cache, std::int32_t heads) {
-  if (cache == DType::kF8E4M3 && heads <= kMlaFp8MostQueries) {
-    fp8_partials_.sums = fp8_sums_.take<uint4>(rows * kMlaLatent * 2 / sizeof(uint4));
-    fp8_partials_.runs = fp8_runs_.take<uint4>(rows * 2);
-    if (invariant_pieces_ != 0) return;
-  }
-  partials_.sums = sums_.take<std::uint16_t>(rows * kMlaLatent);
-  partials_.scales = scales_.take<float>(rows * 2);
-  partials_.runs = runs_.take<float2>(rows);
-}
-
 bool AbsorbedAttention::take_memory(const MlaDivision& division, std::int32_t max_tokens,
-                                    std::int32_t max_rows, DType cache, bool shares_prefixes) {
+                                    std::int32_t max_rows, bool shares_prefixes) {
   const auto slots = static_cast<std::size_t>(mla_slots(division, max_rows) * division.group);
   const auto shares = static_cast<std::size_t>(context_.processors());
   const auto rows = static_cast<std::size_t>(max_rows);
@@ -76,8 +60,9 @@ bool AbsorbedAttention::take_memory(const MlaDivision& division, std::int32_t ma
     plan_.segments =
         segments_.take<MlaSegment>(static_cast<std::size_t>(mla_most_segments(max_rows)));
   }
-  take_partials(static_cast<std::size_t>(mla_partial_rows(division, max_rows)), cache,
-                division.heads);
+  const auto partial_rows = static_cast<std::size_t>(mla_partial_rows(division, max_rows));
+  partials_.sums = sums_.take<uint4>(partial_rows * kMlaLatent * 2 / sizeof(uint4));
+  partials_.runs = runs_.take<uint4>(partial_rows * 2);
   plan_.num_counters = static_cast<std::int32_t>(slots + shares);
   plan_.counters = counters_.take<std::uint32_t>(slots + shares);
   partials_.launches = plan_.counters;
@@ -92,7 +77,7 @@ void AbsorbedAttention::reserve(const ReserveParams& p) {
   BatchView decode;
   decode.num_rows = p.max_rows;
   decode.num_tokens = p.max_rows;
-  take_memory(division(decode, g), p.max_tokens, p.max_rows, p.cache_dtype,
+  take_memory(division(decode, g), p.max_tokens, p.max_rows,
               p.shares_prefixes && shares_prefixes(p.cache_dtype));
 }
 
@@ -104,7 +89,7 @@ bool AbsorbedAttention::make_plan(const BatchView& batch, const MlaGeometry& g,
   const bool prefixes = plan_.batch.prefixes != nullptr;
   plan_.page_tokens = page_tokens;
   plan_.division = division(batch, g);
-  if (!take_memory(plan_.division, batch.num_tokens, batch.num_rows, cache, prefixes)) {
+  if (!take_memory(plan_.division, batch.num_tokens, batch.num_rows, prefixes)) {
     return false;
   }
   return context_.check(launch_mla_plan(context_.stream(), plan_), "plan_attention");
@@ -143,7 +128,6 @@ void AbsorbedAttention::run(const AbsorbedAttentionParams& p) {
   params.pages = plan_.pages;
   params.segments = plan_.segments;
   params.partials = partials_;
-  params.fp8_partials = fp8_partials_;
   params.known = known_;
   known_ = true;
   const auto launch =

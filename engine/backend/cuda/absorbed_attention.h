@@ -56,8 +56,7 @@ class AbsorbedAttention {
   bool make_plan(const BatchView& batch, const MlaGeometry& g, std::int32_t page_tokens,
                  DType cache);
   bool take_memory(const MlaDivision& division, std::int32_t max_tokens, std::int32_t max_rows,
-                   DType cache, bool shares_prefixes);
-  void take_partials(std::size_t rows, DType cache, std::int32_t heads);
+                   bool shares_prefixes);
 
   CudaContext& context_;
   DType activation_;
@@ -73,14 +72,10 @@ class AbsorbedAttention {
   Scratch unit_ends_;
   Scratch segments_;
   Scratch sums_;
-  Scratch scales_;
   Scratch runs_;
-  Scratch fp8_sums_;
-  Scratch fp8_runs_;
   Scratch counters_;
   MlaPlanParams plan_;  // its memory, and the last batch
   MlaPartials partials_;
-  MlaFp8Partials fp8_partials_;
 };
 
 }  // namespace latentd::cuda

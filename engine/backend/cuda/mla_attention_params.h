@@ -42,22 +42,15 @@ struct MlaPlanParams {
   std::int32_t num_counters = 0;
 };
 
-// Partial results, mla_partial_rows each; what they hold before a launch does not matter.
+// Partial results, mla_partial_rows each; what they hold before a plan's first launch does not
+// matter (kernels/mla_parts.cuh).
 struct MlaPartials {
-  void* sums = nullptr;     // [.., 512]: sums of exp2(score - highest) * latent (mla_parts.cuh)
-  float* scales = nullptr;  // [.., 2]: of each half
-  float2* runs = nullptr;   // highest score, sum of exp2(score - highest)
-  // How many pieces of a unit are complete, and how many launches each CTA has seen; both since the
-  // plan, which clears them.
+  uint4* sums = nullptr;  // [.., 64]: sums of exp2(score - reference) * latent
+  uint4* runs = nullptr;  // [.., 2]: of each half what its scale is, reference and sum of weights
+  // How many pieces of a unit were complete in the plan's first launch, and how many launches each
+  // CTA has seen since the plan, which clears both.
   std::uint32_t* arrived = nullptr;   // [mla_slots, group]
   std::uint32_t* launches = nullptr;  // [division.shares, group]
-};
-
-// The same over an fp8 cache: 16 bytes that say themselves whether they are there
-// (kernels/mla_fp8_parts.cuh). Zeros before the first launch, and again behind each.
-struct MlaFp8Partials {
-  uint4* sums = nullptr;  // [mla_partial_rows, 64]
-  uint4* runs = nullptr;  // [mla_partial_rows, 2]: of each half
 };
 
 struct MlaAttentionParams {
@@ -68,7 +61,6 @@ struct MlaAttentionParams {
   const std::int32_t* pages = nullptr;
   const MlaSegment* segments = nullptr;
   MlaPartials partials;
-  MlaFp8Partials fp8_partials;
   // Not the plan's first launch. Then the plan, and the keys of tokens before this step, need not
   // be waited for: each block of the first launch fills a multiprocessor and stays until they are
   // complete, and nothing that comes behind it can be placed until one leaves.

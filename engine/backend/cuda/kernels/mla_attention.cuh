@@ -312,10 +312,11 @@ __device__ inline void mla_store_row(const MlaThread& thread, int group,
   }
 }
 
-// The same in fp16 to half of a row of partial results, as MlaHalfParts has them. Returns what
-// undoes their scale. A launch runs this once, so what counts is how little code it is.
-__device__ inline float mla_store_partial(__half* out, const MlaThread& thread, int row,
-                                          const MlaSums& sums) {
+// The same in fp16 to half of a row of partial results, as MlaHalfParts has them, marked with
+// `launch`; if `writes`. Returns what undoes their scale. A launch runs this once, so what counts
+// is how little code it is.
+__device__ inline float mla_store_partial(uint4* out, const MlaThread& thread, int row, bool writes,
+                                          std::uint32_t launch, const MlaSums& sums) {
   float largest = 0.0F;
 #pragma unroll
   for (int j = 0; j < 32; ++j) {
@@ -325,26 +326,35 @@ __device__ inline float mla_store_partial(__half* out, const MlaThread& thread, 
   largest = fmaxf(largest, __shfl_xor_sync(kAllLanes, largest, 1));
   largest = fmaxf(largest, __shfl_xor_sync(kAllLanes, largest, 2));
   const MlaHalfScale by(largest);
-  if (out != nullptr) {
 #pragma unroll
-    for (int j = 0; j < 32; j += 4) {
-      __half2 pairs[4];
+  for (int j = 0; j < 32; j += 4) {
+    __half2 pairs[4];
 #pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        pairs[i] = __floats2half2_rn(sums.at(4 * (j + i) + 2 * row) * by.scale,
-                                     sums.at(4 * (j + i) + 2 * row + 1) * by.scale);
-      }
-      *reinterpret_cast<uint4*>(out + j * 8 + thread.column * 4) =
-          *reinterpret_cast<const uint4*>(pairs);
+    for (int i = 0; i < 4; ++i) {
+      pairs[i] = __floats2half2_rn(sums.at(4 * (j + i) + 2 * row) * by.scale,
+                                   sums.at(4 * (j + i) + 2 * row + 1) * by.scale);
     }
+    auto words = *reinterpret_cast<const uint4*>(pairs);
+    words.x = MlaHalfParts::marked(words.x, launch);
+    if (writes) mla_leave(out + j + thread.column / 2, words);
   }
   return by.inverse;
+}
+
+// Of a vector that sees none of the keys.
+__device__ inline void mla_store_nothing(uint4* out, const MlaThread& thread,
+                                         std::uint32_t launch) {
+#pragma unroll 1
+  for (int j = 0; j < 32; j += 4) {
+    mla_leave(out + j + thread.column / 2, uint4{MlaHalfParts::marked(0, launch), 0, 0, 0});
+  }
 }
 
 // Writes a unit's result, or a piece's part of it.
 __device__ inline void mla_store(const MlaTile& tile, const MlaThread& thread, int group,
                                  const MlaAttentionParams& p, const MlaPieces& pieces,
-                                 const MlaRows& rows, int rank, const MlaSums& sums) {
+                                 const MlaRows& rows, int rank, std::uint32_t launch,
+                                 const MlaSums& sums) {
   const MlaPiece& piece = pieces.piece;
   const auto partial =
       static_cast<std::size_t>(mla_partial_row(piece, p.division, piece.index, rank));
@@ -357,14 +367,16 @@ __device__ inline void mla_store(const MlaTile& tile, const MlaThread& thread, i
     if (piece.count == 1) {
       mla_store_row(thread, group, p, rows, row, 1.0F / run.y, sums);
     } else {
-      // A vector that sees none of the keys leaves nothing but that.
       const std::size_t at = partial + static_cast<std::size_t>(r);
-      auto* out = static_cast<__half*>(p.partials.sums) + at * kMlaLatent + group * 256;
-      const bool has_sums = r < rows.count && run.y != 0.0F;
-      const float inverse = mla_store_partial(has_sums ? out : nullptr, thread, row, sums);
-      if (r >= rows.count || thread.column != 0) continue;
-      p.partials.scales[2 * at + static_cast<std::size_t>(group)] = inverse;
-      if (group == 0) p.partials.runs[at] = run;
+      const bool writes = r < rows.count;
+      uint4* out = MlaHalfParts::words(p.partials, at, group);
+      const float inverse =
+          mla_store_partial(out, thread, row, writes && run.y != 0.0F, launch, sums);
+      if (writes && run.y == 0.0F) mla_store_nothing(out, thread, launch);
+      if (!writes || thread.column != 0) continue;
+      mla_leave(
+          MlaHalfParts::run(p.partials, at, group),
+          uint4{__float_as_uint(inverse), __float_as_uint(run.x), __float_as_uint(run.y), launch});
     }
   }
 }
@@ -372,7 +384,7 @@ __device__ inline void mla_store(const MlaTile& tile, const MlaThread& thread, i
 // Warpgroup `group` of two: sums of all pieces. A CTA without a row tile in a unit computes along.
 template <int kGroup>
 __device__ void mla_values(const MlaTile& tile, const MlaAttentionParams& p, MlaPieces& pieces,
-                           int group, int rank) {
+                           int group, int rank, std::uint32_t launch) {
   using namespace hopper;
   const MlaThread thread;
   int tiles_done = 0;
@@ -407,8 +419,8 @@ __device__ void mla_values(const MlaTile& tile, const MlaAttentionParams& p, Mla
       barrier_arrive_warp(tile.weights_empty(1), thread.lane);
       mla_release<kGroup>(tile, second.index, thread.lane);
     }
-    mla_store(tile, thread, group, p, pieces, rows, rank, sums);
-    if (piece.count > 1 && rows.count > 0) {
+    mla_store(tile, thread, group, p, pieces, rows, rank, launch, sums);
+    if (launch == 0 && piece.count > 1 && rows.count > 0) {
       mla_arrive(mla_counter(p, piece, rank), threadIdx.x % MlaTile::kValueThreads == 0);
     }
   }
@@ -454,8 +466,9 @@ __global__ void __launch_bounds__(Keys::kThreads, 1)
     take_registers<Keys::kValueRegisters>();
     MlaPieces pieces(p, share);
     wait_for_last_launch();  // it may still read what is written here
-    mla_values<kGroup>(tile, p, pieces, role, rank);
-    mla_merge(tile, p, pieces, share, rank);
+    const std::uint32_t launch = p.partials.launches[blockIdx.x];
+    mla_values<kGroup>(tile, p, pieces, role, rank, launch);
+    mla_merge(tile, p, pieces, share, rank, launch);
   } else if (role == 2) {
     give_registers<Keys::kScoreRegisters>();
     mla_score(tile, p, share, rank);

@@ -32,8 +32,9 @@ namespace latentd::cuda {
 // A worker, through all pieces.
 template <int kCopiedKeys, int kQueries>
 __device__ void mla_fp8_work(const MlaFp8Tile& tile, const MlaAttentionParams& p, MlaPieces& pieces,
-                             int worker, int rank) {
+                             int worker, int rank, std::uint32_t launch) {
   MlaFp8Progress done;
+  done.launch = launch;
   const int thread = static_cast<int>(threadIdx.x) % MlaFp8Tile::kGroupThreads;
   if (thread < 2) tile.exceeded(worker, thread) = 0;
   for (; pieces.more(); pieces.next()) {
@@ -49,6 +50,9 @@ __device__ void mla_fp8_work(const MlaFp8Tile& tile, const MlaAttentionParams& p
       mla_fp8_work_piece<kCopiedKeys, kQueries>(
           tile, p, piece, rows, mla_partial_row(piece, p.division, piece.index, rank) + first, more,
           worker, done);
+    }
+    if (launch == 0 && piece.count > 1 && MlaRows(piece, p.division, rank).count > 0) {
+      mla_arrive(mla_counter(p, piece, rank), threadIdx.x % MlaTile::kValueThreads == 0);
     }
   }
 }
@@ -96,8 +100,9 @@ __global__ void __launch_bounds__(MlaFp8Tile::kThreads, 1)
   if (role < MlaFp8Tile::kWorkers) {
     take_registers<MlaFp8Tile::kWorkRegisters>();
     wait_for_last_launch();  // it may still read what is written here
-    mla_fp8_work<kCopiedKeys, kQueries>(tile, p, pieces, role, rank);
-    mla_fp8_merge(tile, p, pieces.list, pieces.count, share, role, rank);
+    const std::uint32_t launch = p.partials.launches[blockIdx.x];
+    mla_fp8_work<kCopiedKeys, kQueries>(tile, p, pieces, role, rank, launch);
+    mla_fp8_merge(tile, p, pieces.list, pieces.count, share, role, rank, launch);
   } else {
     give_registers<MlaFp8Tile::kCopyRegisters>();
     const int warp = static_cast<int>(threadIdx.x) % MlaFp8Tile::kGroupThreads / kWarp;

@@ -141,7 +141,8 @@ template <int kQueries>
 __device__ void mla_fp8_store(const MlaFp8Tile& tile, const MlaFp8Thread& self,
                               const MlaAttentionParams& p, bool whole, int partial_row,
                               const MlaRows& rows, bool alone, const int (&own)[2],
-                              const int (&other)[2], const MlaFp8Sums<kQueries>& sums) {
+                              const int (&other)[2], std::uint32_t launch,
+                              const MlaFp8Sums<kQueries>& sums) {
   const int worker = self.worker;
   if (!alone || worker == 0) MlaFp8Half<kQueries>(sums, 1 - worker).give(tile, own);
   mla_value_barrier();
@@ -177,12 +178,14 @@ __device__ void mla_fp8_store(const MlaFp8Tile& tile, const MlaFp8Thread& self,
       pairs[b] = __floats2half2_rn(own[0], own[2]);
     }
     auto words = *reinterpret_cast<const uint4*>(pairs);
-    if (words.x == 0) words.x = 0x80008000U;  // zeros that are there
-    mla_fp8_leave(MlaFp8Parts::words(p.fp8_partials, row, worker) + pair, words);
+    // What sees none of the keys may be NaN times 0.
+    if (runs.sum[i] == 0.0F) words = uint4{0, 0, 0, 0};
+    words.x = MlaFp8Parts::marked(words.x, launch);
+    mla_leave(MlaFp8Parts::words(p.partials, row, worker) + pair, words);
     if (self.warp != 0 || self.lane >= 4) continue;
-    mla_fp8_leave(MlaFp8Parts::run(p.fp8_partials, row, worker),
-                  uint4{__float_as_uint(runs.inverse[i]), __float_as_uint(runs.reference[i]),
-                        __float_as_uint(runs.sum[i]), 0});
+    mla_leave(MlaFp8Parts::run(p.partials, row, worker),
+              uint4{__float_as_uint(runs.inverse[i]), __float_as_uint(runs.reference[i]),
+                    __float_as_uint(runs.sum[i]), launch});
   }
 }
 

@@ -211,11 +211,6 @@ __device__ inline std::uint32_t multiply_bf16_pairs(std::uint32_t a, std::uint32
   return d;
 }
 
-__device__ inline float inverse_fast(float x) {
-  float y;
-  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
 // Of a power of two, exact.
 __device__ inline float inverse_power(float x) {
   return __uint_as_float((254U << 23) - __float_as_uint(x));

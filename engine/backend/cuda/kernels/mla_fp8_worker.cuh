@@ -76,6 +76,7 @@ struct MlaFp8Progress {
   MlaFp8Cursor at;            // the first stage of the next piece
   int tiles = 1;              // that the worker has scored, and one
   std::uint32_t queries = 0;  // the turn of the queries of the next piece
+  std::uint32_t launch = 0;   // of the plan's
 };
 
 // One of two workers: at most kQueries query vectors of a piece, whose tiles they take in turns.
@@ -175,7 +176,7 @@ __device__ void mla_fp8_work_piece(const MlaFp8Tile& tile, const MlaAttentionPar
       {mla_fp8_stage_before(tile, at, own), mla_fp8_stage_before(tile, at, own - 1)},
       {mla_fp8_stage_before(tile, at, 6 - own), mla_fp8_stage_before(tile, at, 5 - own)}};
   mla_fp8_store<kQueries>(tile, self, p, piece.count == 1, partial_row, rows, alone, ends[0],
-                          ends[1], sums);
+                          ends[1], done.launch, sums);
   if (!more) return;
   fence_async_shared();
   mla_value_barrier();

@@ -1,4 +1,5 @@
-// Merging partial results of cut units: by each unit's CTAs, a part of its rows each.
+// Merging partial results of cut units: by each unit's CTAs, a part of its rows each, as soon as
+// parts say that they are there.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -7,200 +8,140 @@
 #include <cstdint>
 
 #include "engine/backend/cuda/kernels/block.cuh"
+#include "engine/backend/cuda/kernels/mla_merge_few.cuh"
 #include "engine/backend/cuda/kernels/mla_parts.cuh"
+#include "engine/backend/cuda/kernels/mla_slice.cuh"
 #include "engine/backend/cuda/kernels/mla_tile.cuh"
 #include "engine/backend/cuda/mla_attention_params.h"
 
 namespace latentd::cuda {
 
-// The query vectors of a unit's row tile; the CTAs of all its pieces merge a part each.
-struct MlaUnitSlice {
-  // Where the pieces of a vector lie: row(i) of partial results, in the order of the keys.
-  struct Sources {
-    __device__ int row(int i) const { return i == 0 ? first : second + (i - 1) * step; }
-    int first;
-    int second;
-    int step;
-    int count;
-  };
-  __device__ int num_vectors() const { return rows.count; }
-  __device__ int part() const { return piece.index; }
-  __device__ int num_parts() const { return piece.count; }
-  __device__ int vector(int i) const { return rows.row + i; }
-  __device__ Sources sources(int i) const {
-    const auto row = [&](int index) { return mla_partial_row(piece, p.division, index, rank) + i; };
-    return {row(0), row(1), row(2) - row(1), piece.count};
-  }
+// Sums over some parts of 256 columns of a vector, 8 a lane, in units of their highest reference.
+template <int kBatch>  // parts that are read at once
+struct MlaMerged {
+  static constexpr int kValues = MlaHalfParts::kValues;
 
-  const MlaAttentionParams& p;
-  const MlaPiece& piece;
-  const MlaRows& rows;
-  int rank;
-};
-
-// Shared memory of merging.
-struct MlaMergeMemory {
-  // All keys are consumed: the stages are free.
-  __device__ explicit MlaMergeMemory(const MlaTile& tile)
-      : parts(reinterpret_cast<float*>(tile.memory + MlaTile::kKeys)),
-        factors(parts + 8 * MlaTile::kValueThreads) {}
-  float* parts;    // [8, value threads]
-  float* factors;  // [value warps, kMlaMostShares]
-};
-
-// What a vector's pieces weigh in columns of its result: lane l finds out for pieces l, 32 + l, ...
-struct MlaFactors {
-  static constexpr int kHeld = kMlaMostShares / kWarp;
-
-  // All loads are on their way before the first is used.
-  __device__ void load(const MlaPartials& partials, const MlaUnitSlice::Sources& sources,
-                       int column) {
+  // Parts [begin, end), in their order.
+  __device__ void add(const MlaPartials& partials, const MlaUnitSlice::Sources& sources, int half,
+                      int begin, int end, std::uint32_t launch) {
+    const int lane = static_cast<int>(threadIdx.x) % kWarp;
+#pragma unroll 1
+    for (int first = begin; first < end; first += kBatch) {
+      const int count = min(end - first, kBatch);
+      const auto row = [&](int i) { return static_cast<std::size_t>(sources.row(first + i)); };
+      MlaLook<kBatch> parts(launch, lane < count, [&](int j) { return j < count; });
+      parts.until_there(launch, MlaHalfParts::run(partials, row(lane), half),
+                        [&](int j) { return MlaHalfParts::words(partials, row(j), half) + lane; });
+      const float highest = fmaxf(reference, mla_warp_highest(parts.reference()));
+      const float keep = exp2_fast(reference - highest);
+      const float weight = exp2_fast(parts.reference() - highest);
+      reference = highest;
+      sum = fmaf(weight, parts.sum(), sum * keep);
+      const float factor = weight * parts.inverse_scale();
 #pragma unroll
-    for (int i = 0; i < kHeld; ++i) {
-      const int piece = i * kWarp + static_cast<int>(threadIdx.x) % kWarp;
-      runs[i] = {-INFINITY, 0.0F};
-      scales[i] = 0.0F;
-      if (piece >= sources.count) continue;
-      runs[i] = __ldcg(&partials.runs[sources.row(piece)]);
-      scales[i] = MlaHalfParts::inverse_scale(partials, sources.row(piece), column);
+      for (float& value : total) value *= keep;
+#pragma unroll
+      for (int j = 0; j < kBatch; ++j) {
+        MlaHalfParts::add(total, parts.words[j], __shfl_sync(kAllLanes, factor, j));
+      }
     }
+    sum = warp_reduce(sum, Sum{});
   }
-  // Into factors[kMlaMostShares], shared memory of the warp. Pieces without keys weigh 0.
-  __device__ void weigh(float* factors) {
-    float highest = -INFINITY;
+
+  float reference = kMlaLowest;
+  float sum = 0.0F;
+  float total[kValues] = {};
+};
+
+// Shared memory of warps that share the parts of a vector, each a run of them.
+struct MlaMergeMemory {
+  static constexpr int kThreads = MlaTile::kValueThreads;
+  static constexpr int kValues = MlaHalfParts::kValues;
+  static constexpr int kMostWarps = MlaTile::kValueWarps;
+
+  // Of the thread itself.
+  template <typename Merged>
+  __device__ void leave(int self, const Merged& merged) const {
 #pragma unroll
-    for (int i = 0; i < kHeld; ++i) highest = fmaxf(highest, runs[i].x);
-    highest = warp_reduce(highest, Max{});
+    for (int v = 0; v < kValues; ++v) floats[v * kThreads + self] = merged.total[v];
+    floats[kValues * kThreads + self] = merged.reference;
+    floats[(kValues + 1) * kThreads + self] = merged.sum;
+  }
+  // Joins what `team` warps left, of which the thread's first is that of thread `first`; member m
+  // does so for every team-th pair of columns. As bf16 to columns of which the first is at `out`.
+  template <typename Parts>
+  __device__ void join(int first, int team, int member, int lane, __nv_bfloat16* out) const {
+    const float* own = floats + first;
+    float weights[kMostWarps];
+    float highest = kMlaLowest;
+#pragma unroll
+    for (int m = 0; m < kMostWarps; ++m) {
+      weights[m] = m < team ? own[kValues * kThreads + m * kWarp] : kMlaLowest;
+      highest = fmaxf(highest, weights[m]);
+    }
     float sum = 0.0F;
 #pragma unroll
-    for (int i = 0; i < kHeld; ++i) {
-      runs[i].x = exp2_fast(runs[i].x - highest);
-      sum += runs[i].x * runs[i].y;
+    for (int m = 0; m < kMostWarps; ++m) {
+      weights[m] = exp2_fast(weights[m] - highest);
+      if (m < team) sum += weights[m] * own[(kValues + 1) * kThreads + m * kWarp];
     }
-    const float inverse = 1.0F / warp_reduce(sum, Sum{});
-    __syncwarp();
+    const float inverse = inverse_fast(sum);
+#pragma unroll 1
+    for (int i = member; i < kValues / 2; i += team) {
+      float x = 0.0F;
+      float y = 0.0F;
 #pragma unroll
-    for (int i = 0; i < kHeld; ++i) {
-      factors[i * kWarp + static_cast<int>(threadIdx.x) % kWarp] =
-          runs[i].y == 0.0F ? 0.0F : runs[i].x * scales[i] * inverse;
-    }
-    __syncwarp();
-  }
-
-  float2 runs[kHeld];
-  float scales[kHeld];
-};
-
-// A warp's part of merging: item i is MlaHalfParts::kColumns columns of a vector.
-struct MlaMergeItem {
-  using Parts = MlaHalfParts;
-  static constexpr int kOfVector = kMlaLatent / Parts::kColumns;
-  static constexpr int kBatch = 16;  // pieces that a warp reads at once
-
-  __device__ explicit MlaMergeItem(int i)
-      : vector(i / kOfVector),
-        column(i % kOfVector * Parts::kColumns),
-        lane(static_cast<int>(threadIdx.x) % kWarp) {}
-
-  // The sum of pieces [begin, end) in their order.
-  __device__ void add(const MlaPartials& partials, const MlaUnitSlice::Sources& sources, int begin,
-                      int end, float* factors) {
-    uint4 part[kBatch];
-    const auto load = [&](int first) {
-#pragma unroll
-      for (int j = 0; j < kBatch; ++j) {
-        if (first + j >= end) continue;
-        part[j] = __ldcg(static_cast<const uint4*>(Parts::row(partials, sources.row(first + j))) +
-                         column / Parts::kValues + lane);
+      for (int m = 0; m < kMostWarps; ++m) {
+        if (m >= team) continue;
+        x += weights[m] * own[2 * i * kThreads + m * kWarp];
+        y += weights[m] * own[(2 * i + 1) * kThreads + m * kWarp];
       }
-    };
-    MlaFactors weights;
-    weights.load(partials, sources, column);
-    load(begin);  // on its way while the factors are found
-    weights.weigh(factors);
-#pragma unroll
-    for (float& value : total) value = 0.0F;
-    for (int i = begin; i < end; i += kBatch) {
-      if (i > begin) load(i);
-#pragma unroll
-      for (int j = 0; j < kBatch; ++j) {
-        if (i + j >= end) continue;
-        const float factor = factors[i + j];
-        // A piece that weighs nothing may have left nothing.
-        if (factor != 0.0F) Parts::add(total, part[j], factor);
-      }
+      *reinterpret_cast<std::uint32_t*>(out + Parts::column(lane, i)) =
+          mla_pair(x * inverse, y * inverse);
     }
   }
 
-  // As bf16 to vector `to` of all.
-  __device__ void store(const MlaAttentionParams& p, int to) const {
-    Parts::store(static_cast<__nv_bfloat16*>(p.attention.out) +
-                     static_cast<std::size_t>(to) * kMlaLatent + column,
-                 total, lane);
-  }
-
-  int vector;  // of the slice
-  int column;
-  int lane;
-  float total[Parts::kValues];
+  float* floats;  // [values, reference, sum][threads]
 };
 
-// Items [first, last) of a slice are a CTA's.
-struct MlaMergePart {
-  __device__ MlaMergePart(const MlaUnitSlice& s, int of_vector)
-      : first(s.num_vectors() * of_vector * s.part() / s.num_parts()),
-        last(s.num_vectors() * of_vector * (s.part() + 1) / s.num_parts()) {}
-  int first;
-  int last;
-};
-
-// A warp an item.
-__device__ inline void mla_merge_wide(const MlaUnitSlice& s, const MlaMergeMemory& memory) {
-  const int warp = static_cast<int>(threadIdx.x) / kWarp % MlaTile::kValueWarps;
-  const MlaMergePart part(s, MlaMergeItem::kOfVector);
-  for (int i = part.first + warp; i < part.last; i += MlaTile::kValueWarps) {
-    MlaMergeItem item(i);
-    const auto sources = s.sources(item.vector);
-    item.add(s.p.partials, sources, 0, sources.count, memory.factors + warp * kMlaMostShares);
-    item.store(s.p, s.vector(item.vector));
-  }
-}
-
-// At most four items: several warps share one, each a run of its pieces.
-__device__ inline void mla_merge_narrow(const MlaUnitSlice& s, const MlaMergeMemory& memory) {
-  const int self = static_cast<int>(threadIdx.x) % MlaTile::kValueThreads;
-  const MlaMergePart part(s, MlaMergeItem::kOfVector);
+// The CTA's part of a unit: a warp 256 columns of a vector, or where those are few several warps,
+// each with a run of the parts.
+template <typename Parts, int kBatch, bool kFew>
+__device__ void mla_merge_slice(const MlaUnitSlice& s, const MlaMergeMemory& memory,
+                                std::uint32_t launch) {
+  constexpr int kHalves = MlaHalfParts::kHalves;
+  const MlaMergePart part(s, kHalves);
   const int items = part.last - part.first;
-  const int team = items <= 1 ? 8 : items == 2 ? 4 : 2;
-  const int member = self / kWarp % team;
-  const int i = part.first + self / kWarp / team;
-  const bool busy = i < part.last;
-  MlaMergeItem item(i);
-  if (busy) {
-    const auto sources = s.sources(item.vector);
-    item.add(s.p.partials, sources, sources.count * member / team,
-             sources.count * (member + 1) / team, memory.factors + self / kWarp * kMlaMostShares);
-#pragma unroll
-    for (int v = 0; v < MlaHalfParts::kValues; ++v) {
-      memory.parts[v * MlaTile::kValueThreads + self] = item.total[v];
-    }
+  const int self = static_cast<int>(threadIdx.x) % MlaTile::kValueThreads;
+  if (kFew && items > MlaTile::kValueWarps && s.piece.count <= kMlaFewParts) {
+    mla_merge_few(s, part.first + self / kWarp, part.last, launch);
+    return;
   }
-  mla_value_barrier();
-  if (!busy || member != 0) return;
-  for (int other = 1; other < team; ++other) {
-#pragma unroll
-    for (int v = 0; v < MlaHalfParts::kValues; ++v) {
-      item.total[v] += memory.parts[v * MlaTile::kValueThreads + self + other * kWarp];
+  const int lane = self % kWarp;
+  const int bits = items > 4 ? 0 : items > 2 ? 1 : items == 2 ? 2 : 3;
+  const int team = 1 << bits;
+  const int member = self / kWarp & (team - 1);
+  const int begin = s.piece.count * member >> bits;
+  const int end = s.piece.count * (member + 1) >> bits;
+#pragma unroll 1
+  for (int i = part.first + (self / kWarp >> bits); i < part.last || team > 1;
+       i += MlaTile::kValueWarps) {
+    const bool busy = i < part.last;
+    MlaMerged<kBatch> merged;
+    if (busy) {
+      merged.add(s.p.partials, s.sources(i / kHalves), i % kHalves, begin, end, launch);
     }
-  }
-  item.store(s.p, s.vector(item.vector));
-}
-
-__device__ inline void mla_merge_slice(const MlaUnitSlice& s, const MlaMergeMemory& memory) {
-  if (mla_divide_up(s.num_vectors() * MlaMergeItem::kOfVector, s.num_parts()) > 4) {
-    mla_merge_wide(s, memory);
-  } else {
-    mla_merge_narrow(s, memory);
+    if (team > 1) {
+      mla_value_barrier();  // nobody reads keys any more, or what lies in their place
+      memory.leave(self, merged);
+      mla_value_barrier();
+      if (busy) memory.join<Parts>(self - member * kWarp, team, member, lane, s.out(i));
+      return;
+    }
+    const float inverse = inverse_fast(merged.sum);
+#pragma unroll
+    for (float& value : merged.total) value *= inverse;
+    mla_store_merged<Parts>(s.out(i), merged.total, lane);
   }
 }
 
@@ -221,24 +162,24 @@ __device__ inline void mla_wait(const std::uint32_t* counter, std::uint32_t coun
   mla_value_barrier();
 }
 
-// The warpgroups of values: for each piece of a cut unit, its share of the merging. Counters go on
-// from launch to launch of a plan.
+// The warpgroups of values: for each piece of a cut unit, its share of the merging; `launch` of the
+// plan's, from 0. What lies in the memory of parts before a plan's first launch may bear any mark,
+// so there pieces are counted.
 __device__ inline void mla_merge(const MlaTile& tile, const MlaAttentionParams& p,
-                                 MlaPieces& pieces, int share, int rank) {
+                                 MlaPieces& pieces, int share, int rank, std::uint32_t launch) {
+  constexpr int kBatch = 8;
   const bool leader = threadIdx.x % MlaTile::kValueThreads == 0;
-  const MlaMergeMemory memory(tile);
-  std::uint32_t* const before = p.partials.launches + blockIdx.x;
-  const std::uint32_t launches = leader ? *before + 1 : 0;
+  const MlaMergeMemory memory{reinterpret_cast<float*>(tile.memory + MlaTile::kKeys)};
   for (pieces.begin_again(p, share); pieces.more(); pieces.next()) {
     const MlaPiece& piece = pieces.piece;
     const MlaRows rows(piece, p.division, rank);
     if (rows.count <= 0 || piece.count == 1) continue;
-    mla_wait(mla_counter(p, piece, rank), static_cast<std::uint32_t>(piece.count) * launches,
-             leader);
-    mla_merge_slice(MlaUnitSlice{p, piece, rows, rank}, memory);
-    mla_value_barrier();
+    if (launch == 0) {
+      mla_wait(mla_counter(p, piece, rank), static_cast<std::uint32_t>(piece.count), leader);
+    }
+    mla_merge_slice<MlaHalfParts, kBatch, true>(MlaUnitSlice{p, piece, rows, rank}, memory, launch);
   }
-  if (leader) *before = launches;
+  if (leader) p.partials.launches[blockIdx.x] = launch + 1;
 }
 
 }  // namespace latentd::cuda

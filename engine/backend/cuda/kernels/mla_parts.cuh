@@ -4,6 +4,15 @@
 // Sums are fp16, multiplied by a power of two a row and half of it, so that the largest is near the
 // largest that fp16 holds, and lie in the order in which threads hold them: 16 bytes a lane, 64 a
 // quad. (Over an fp8 cache: mla_fp8_parts.cuh.)
+//
+// Words say themselves that they are there. Each is 16 bytes that are written and read as one
+// (relaxed accesses of 128 bits, which do not tear), and bears the number of its launch: a word of
+// sums its lowest bit, in the place of the lowest bit of its first sum. A plan's launches write the
+// same words, every one of them, and none begins to write before the one before it is complete. So
+// whoever reads a word finds what this launch or the one before it has left there, whose numbers
+// differ in that bit, and needs to know of no other word: nothing is counted, no fence waits for
+// stores, no order between words is relied on, and nobody has to take a word away. Only before a
+// plan's first launch may a word hold anything; there pieces are counted (mla_merge.cuh).
 #pragma once
 
 #include <cuda_bf16.h>
@@ -53,20 +62,62 @@ struct MlaHalfScale {
   float inverse;
 };
 
+// 16 bytes that are written and read as one.
+__device__ inline void mla_leave(uint4* to, const uint4& words) {
+  asm volatile(
+      "{\n"
+      ".reg .b128 all;\n"
+      ".reg .b64 low, high;\n"
+      "mov.b64 low, {%1, %2};\n"
+      "mov.b64 high, {%3, %4};\n"
+      "mov.b128 all, {low, high};\n"
+      "st.relaxed.gpu.global.b128 [%0], all;\n"
+      "}\n" ::"l"(to),
+      "r"(words.x), "r"(words.y), "r"(words.z), "r"(words.w)
+      : "memory");
+}
+__device__ inline uint4 mla_look(const uint4* from) {
+  uint4 words;
+  asm volatile(
+      "{\n"
+      ".reg .b128 all;\n"
+      ".reg .b64 low, high;\n"
+      "ld.relaxed.gpu.global.b128 all, [%4];\n"
+      "mov.b128 {low, high}, all;\n"
+      "mov.b64 {%0, %1}, low;\n"
+      "mov.b64 {%2, %3}, high;\n"
+      "}\n"
+      : "=r"(words.x), "=r"(words.y), "=r"(words.z), "=r"(words.w)
+      : "l"(from)
+      : "memory");
+  return words;
+}
+
 // kColumns columns of a row are read by a warp at once, kValues a lane.
 struct MlaHalfParts {
   static constexpr int kColumns = 256;
   static constexpr int kValues = 8;
+  static constexpr int kHalves = kMlaLatent / kColumns;
+  static constexpr int kOfHalf = kColumns / kValues;  // words
 
-  __device__ static const void* row(const MlaPartials& partials, int row) {
-    return static_cast<const __half*>(partials.sums) + static_cast<std::size_t>(row) * kMlaLatent;
+  __device__ static uint4* words(const MlaPartials& partials, std::size_t row, int half) {
+    return partials.sums + (row * kHalves + static_cast<std::size_t>(half)) * kOfHalf;
   }
-  // What sums were multiplied with.
-  __device__ static float inverse_scale(const MlaPartials& partials, int row, int column) {
-    return __ldcg(&partials.scales[2 * row + column / kColumns]);
+  // What undoes the scale of half a row, the reference of its scores, the sum of its weights, and
+  // the launch.
+  __device__ static uint4* run(const MlaPartials& partials, std::size_t row, int half) {
+    return partials.runs + row * kHalves + static_cast<std::size_t>(half);
   }
+  // The first 4 bytes of 16 with the launch's mark, and whether it lacks.
+  __device__ static std::uint32_t marked(std::uint32_t first, std::uint32_t launch) {
+    return (first & ~1U) | (launch & 1U);
+  }
+  __device__ static bool lacks(const uint4& words, std::uint32_t launch) {
+    return ((words.x ^ launch) & 1U) != 0;
+  }
+  // Its values do not depend on the mark.
   __device__ static void add(float (&total)[kValues], const uint4& words, float factor) {
-    const std::uint32_t pairs[4] = {words.x, words.y, words.z, words.w};
+    const std::uint32_t pairs[4] = {words.x & ~1U, words.y, words.z, words.w};
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       const float2 values = __half22float2(*reinterpret_cast<const __half2*>(&pairs[i]));
@@ -74,14 +125,8 @@ struct MlaHalfParts {
       total[2 * i + 1] = fmaf(factor, values.y, total[2 * i + 1]);
     }
   }
-  // As bf16 to columns of which the warp's first is at `out`.
-  __device__ static void store(__nv_bfloat16* out, const float (&total)[kValues], int lane) {
-    std::uint32_t pairs[4];
-#pragma unroll
-    for (int i = 0; i < 4; ++i) pairs[i] = mla_pair(total[2 * i], total[2 * i + 1]);
-    mla_transpose_quad(pairs, lane % 4);
-    *reinterpret_cast<uint4*>(out + lane * 8) = uint4{pairs[0], pairs[1], pairs[2], pairs[3]};
-  }
+  // Where among the columns values 2 i and 2 i + 1 of a lane belong.
+  __device__ static int column(int lane, int i) { return (lane / 4 * 4 + i) * 8 + lane % 4 * 2; }
 };
 
 }  // namespace latentd::cuda
