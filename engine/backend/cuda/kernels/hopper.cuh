@@ -27,9 +27,9 @@ __device__ inline void barrier_arrive(std::uint32_t barrier) {
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
 }
 
-// Lanes that arrive when a warp hands something over, or wait when it is handed something: the first
-// for all, before or after the warp is together. racecheck follows what the arriving and the waiting
-// threads themselves do and nobody else, so in builds for it all do.
+// Lanes that arrive when a warp hands something over, or wait when it is handed something: the
+// first for all, before or after the warp is together. racecheck follows what the arriving and the
+// waiting threads themselves do and nobody else, so in builds for it all do.
 #ifdef LATENTD_RACECHECK
 inline constexpr int kWarpArrivals = 32;
 #else
