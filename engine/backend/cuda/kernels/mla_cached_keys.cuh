@@ -211,6 +211,9 @@ __device__ inline void mla_widen_keys(const MlaTile& tile, const MlaAttentionPar
     }
     const MlaStage stage(group / kGroups);
     const int in_stage = group % kGroups;
+    // Until the place's turn before is over the parity of this one says nothing, and a warp meets
+    // another's groups there.
+    barrier_wait(tile.full(stage.index), stage.parity ^ 1U);
     barrier_wait(tile.copied(stage.index, in_stage), stage.parity);
     mla_widen_group(
         tile.stage(stage.index) + static_cast<std::uint32_t>(in_stage * MlaTile::kGroupBytes),
