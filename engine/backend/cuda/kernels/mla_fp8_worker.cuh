@@ -21,7 +21,11 @@ struct MlaFp8Place {
       parities[i] = at.parity;
     }
   }
+  // First until the stages are empty of their turns before, which may be the other worker's: while
+  // those keys are still to come, the parity of `full` reads as if this turn's were there.
   __device__ void wait(const MlaFp8Tile& tile) const {
+    hopper::barrier_wait(tile.empty(stages[0]), parities[0] ^ 1U);
+    hopper::barrier_wait(tile.empty(stages[1]), parities[1] ^ 1U);
     hopper::barrier_wait(tile.full(stages[0]), parities[0]);
     hopper::barrier_wait(tile.full(stages[1]), parities[1]);
   }
