@@ -9,6 +9,7 @@
 #include <cuda_bf16.h>
 
 #include <cstddef>
+#include <cstdint>
 
 #include "base/dtype.h"
 
@@ -38,6 +39,12 @@ struct Elements {
     }
   }
 };
+
+// Two values of bf16, the first in the lower half.
+__device__ inline std::uint32_t pack_pair(float low, float high) {
+  const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
+  return *reinterpret_cast<const std::uint32_t*>(&pair);
+}
 
 // Eight values of bf16 in one piece of 16 bytes.
 __device__ inline void unpack_eight(const uint4& packed, float (&values)[8]) {

@@ -11,6 +11,7 @@
 
 #include <cstddef>
 
+#include "engine/backend/cuda/kernels/elements.cuh"
 #include "engine/backend/cuda/kernels/expanded_softmax.cuh"
 #include "engine/backend/cuda/kernels/warp_mma.cuh"
 
@@ -133,10 +134,10 @@ __global__ void __launch_bounds__(kStateThreads, 1)
     scale_sums<kV>(sums, keep);
 #pragma unroll
     for (int k = 0; k < kKeyFragments / 2; ++k) {
-      const std::uint32_t a[4] = {pack_bf16(scores[2 * k][0], scores[2 * k][1]),
-                                  pack_bf16(scores[2 * k][2], scores[2 * k][3]),
-                                  pack_bf16(scores[2 * k + 1][0], scores[2 * k + 1][1]),
-                                  pack_bf16(scores[2 * k + 1][2], scores[2 * k + 1][3])};
+      const std::uint32_t a[4] = {pack_pair(scores[2 * k][0], scores[2 * k][1]),
+                                  pack_pair(scores[2 * k][2], scores[2 * k][3]),
+                                  pack_pair(scores[2 * k + 1][0], scores[2 * k + 1][1]),
+                                  pack_pair(scores[2 * k + 1][2], scores[2 * k + 1][3])};
 #pragma unroll
       for (int n = 0; n < kV / 8; n += 2) {
         std::uint32_t b[4];

@@ -9,6 +9,7 @@
 
 #include <cuda.h>
 
+#include "engine/backend/cuda/kernels/elements.cuh"
 #include "engine/backend/cuda/kernels/expanded_softmax.cuh"
 #include "engine/backend/cuda/kernels/hopper_products.cuh"
 
@@ -186,10 +187,10 @@ __device__ inline void add_values(Shared& shared, int stage, const std::uint32_t
 __device__ inline void pack_weights(const float (&scores)[16][4], std::uint32_t (&weights)[8][4]) {
 #pragma unroll
   for (int k = 0; k < 8; ++k) {
-    weights[k][0] = pack_bf16(scores[2 * k][0], scores[2 * k][1]);
-    weights[k][1] = pack_bf16(scores[2 * k][2], scores[2 * k][3]);
-    weights[k][2] = pack_bf16(scores[2 * k + 1][0], scores[2 * k + 1][1]);
-    weights[k][3] = pack_bf16(scores[2 * k + 1][2], scores[2 * k + 1][3]);
+    weights[k][0] = pack_pair(scores[2 * k][0], scores[2 * k][1]);
+    weights[k][1] = pack_pair(scores[2 * k][2], scores[2 * k][3]);
+    weights[k][2] = pack_pair(scores[2 * k + 1][0], scores[2 * k + 1][1]);
+    weights[k][3] = pack_pair(scores[2 * k + 1][2], scores[2 * k + 1][3]);
   }
 }
 

@@ -11,6 +11,7 @@
 
 #include "engine/backend/cuda/expanded_policy.h"
 #include "engine/backend/cuda/kernels/block.cuh"
+#include "engine/backend/cuda/kernels/elements.cuh"
 #include "engine/backend/cuda/kernels/warp_mma.cuh"
 
 namespace latentd::cuda {
@@ -199,7 +200,7 @@ __device__ void write_out(const ExpandedArgs& args, const ExpandedTask& task, in
 #pragma unroll
     for (int n = 0; n < kV / 8; ++n) {
       *reinterpret_cast<std::uint32_t*>(out + n * 8) =
-          pack_bf16(sums.o[n][2 * r] * inverse, sums.o[n][2 * r + 1] * inverse);
+          pack_pair(sums.o[n][2 * r] * inverse, sums.o[n][2 * r + 1] * inverse);
     }
   }
 }

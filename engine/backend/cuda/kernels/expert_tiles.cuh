@@ -22,19 +22,6 @@ struct ExpertTileStep {
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 
-__device__ inline std::uint32_t pack_pair(float a, float b) {
-  const __nv_bfloat162 pair = __floats2bfloat162_rn(a, b);
-  return *reinterpret_cast<const std::uint32_t*>(&pair);
-}
-
-// Four 8 x 8 matrices of registers (weight rows by tokens) to shared memory as rows of tokens.
-__device__ inline void store_transposed(std::uint32_t row, std::uint32_t a, std::uint32_t b,
-                                        std::uint32_t c, std::uint32_t d) {
-  asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(row),
-               "r"(a), "r"(b), "r"(c), "r"(d)
-               : "memory");
-}
-
 // A warp group's way from accumulators to rows of tokens in memory: kColumns of each, through
 // shared memory, kChunk tokens at a time.
 template <int kColumns>
@@ -93,8 +80,8 @@ struct GateUpTiles : ExpertWork {
 #pragma unroll
       for (int i = 0; i < tokens; i += 16) {
         const int j = (first + i) / 2;
-        store_transposed(mine + static_cast<std::uint32_t>(i * Rows::kPitch), values(j),
-                         values(j + 2), values(j + 4), values(j + 6));
+        hopper::store_transposed(mine + static_cast<std::uint32_t>(i * Rows::kPitch), values(j),
+                                 values(j + 2), values(j + 4), values(j + 6));
       }
       hopper::named_barrier(barrier, kTurnGroup);
 #pragma unroll
@@ -154,8 +141,8 @@ struct DownTiles : ExpertWork {
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
         const auto values = [&](int i) { return pack_pair(acc[half][i], acc[half][i + 1]); };
-        store_transposed(mine + static_cast<std::uint32_t>(half * 2 * kTurnHalfRows), values(j),
-                         values(j + 2), values(j + 4), values(j + 6));
+        hopper::store_transposed(mine + static_cast<std::uint32_t>(half * 2 * kTurnHalfRows),
+                                 values(j), values(j + 2), values(j + 4), values(j + 6));
       }
       hopper::named_barrier(barrier, kTurnGroup);
 #pragma unroll

@@ -262,6 +262,14 @@ __device__ inline void store_matrices(std::uint32_t row, std::uint32_t a, std::u
                : "memory");
 }
 
+// The same, each matrix transposed: lane l holds elements of column l / 4.
+__device__ inline void store_transposed(std::uint32_t row, std::uint32_t a, std::uint32_t b,
+                                        std::uint32_t c, std::uint32_t d) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(row),
+               "r"(a), "r"(b), "r"(c), "r"(d)
+               : "memory");
+}
+
 // Keeps reads of `d` behind what came before: products write registers after their instruction.
 template <int kCount>
 __device__ inline void wgmma_results(float (&d)[kCount]) {

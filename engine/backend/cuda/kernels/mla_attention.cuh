@@ -21,6 +21,7 @@
 #include <cstdint>
 
 #include "engine/backend/cuda/kernels/block.cuh"
+#include "engine/backend/cuda/kernels/elements.cuh"
 #include "engine/backend/cuda/kernels/hopper.cuh"
 #include "engine/backend/cuda/kernels/mla_cached_keys.cuh"
 #include "engine/backend/cuda/kernels/mla_copy.cuh"
@@ -101,8 +102,8 @@ __device__ inline void mla_store_weights(const MlaTile& tile, const MlaThread& t
     const int chunk = (half * 4 + i * 2 + thread.lane / 16) ^ (row % 8);
     const float* own = weights + i * 8;
     hopper::store_matrices(row_at + static_cast<std::uint32_t>(chunk * 16),
-                           mla_pair(own[0], own[1]), mla_pair(own[2], own[3]),
-                           mla_pair(own[4], own[5]), mla_pair(own[6], own[7]));
+                           pack_pair(own[0], own[1]), pack_pair(own[2], own[3]),
+                           pack_pair(own[4], own[5]), pack_pair(own[6], own[7]));
   }
 }
 
@@ -302,8 +303,8 @@ __device__ inline void mla_store_row(const MlaThread& thread, int group,
     std::uint32_t pairs[4];
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      pairs[i] = mla_pair(sums.at(4 * (j + i) + 2 * row) * factor,
-                          sums.at(4 * (j + i) + 2 * row + 1) * factor);
+      pairs[i] = pack_pair(sums.at(4 * (j + i) + 2 * row) * factor,
+                           sums.at(4 * (j + i) + 2 * row + 1) * factor);
     }
     mla_transpose_quad(pairs, quarter);
     if (r < rows.count) {

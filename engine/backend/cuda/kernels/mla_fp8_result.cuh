@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "engine/backend/cuda/kernels/elements.cuh"
 #include "engine/backend/cuda/kernels/mla_fp8_parts.cuh"
 #include "engine/backend/cuda/kernels/mla_fp8_softmax.cuh"
 #include "engine/backend/cuda/kernels/mla_fp8_tile.cuh"
@@ -161,7 +162,8 @@ __device__ void mla_fp8_store(const MlaFp8Tile& tile, const MlaFp8Thread& self,
 #pragma unroll
       for (int b = 0; b < 4; ++b) {
         const float* own = &half.block[b][i / 2 * 4 + i % 2];
-        *reinterpret_cast<std::uint32_t*>(out + r * kMlaLatent + b * 64) = mla_pair(own[0], own[2]);
+        *reinterpret_cast<std::uint32_t*>(out + r * kMlaLatent + b * 64) =
+            pack_pair(own[0], own[2]);
       }
     }
     return;

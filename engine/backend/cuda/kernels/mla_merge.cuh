@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "engine/backend/cuda/kernels/block.cuh"
+#include "engine/backend/cuda/kernels/elements.cuh"
 #include "engine/backend/cuda/kernels/mla_merge_few.cuh"
 #include "engine/backend/cuda/kernels/mla_parts.cuh"
 #include "engine/backend/cuda/kernels/mla_slice.cuh"
@@ -97,7 +98,7 @@ struct MlaMergeMemory {
         y += weights[m] * own[(2 * i + 1) * kThreads + m * kWarp];
       }
       *reinterpret_cast<std::uint32_t*>(out + Parts::column(lane, i)) =
-          mla_pair(x * inverse, y * inverse);
+          pack_pair(x * inverse, y * inverse);
     }
   }
 

@@ -15,7 +15,6 @@
 // plan's first launch may a word hold anything; there pieces are counted (mla_merge.cuh).
 #pragma once
 
-#include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
 #include <cstddef>
@@ -25,11 +24,6 @@
 #include "engine/backend/cuda/mla_attention_params.h"
 
 namespace latentd::cuda {
-
-__device__ inline std::uint32_t mla_pair(float a, float b) {
-  const __nv_bfloat162 pair = __floats2bfloat162_rn(a, b);
-  return *reinterpret_cast<const std::uint32_t*>(&pair);
-}
 
 // Lane q of a quad has words i = 0 .. 3; it gets word q of lanes 0 .. 3: first blocks of two are
 // exchanged, then words within them.

@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "engine/backend/cuda/kernels/block.cuh"
+#include "engine/backend/cuda/kernels/elements.cuh"
 #include "engine/backend/cuda/kernels/mla_parts.cuh"
 #include "engine/backend/cuda/kernels/mla_tile.cuh"
 #include "engine/backend/cuda/mla_attention_params.h"
@@ -67,7 +68,7 @@ __device__ void mla_store_merged(__nv_bfloat16* out, const float (&total)[Parts:
 #pragma unroll
   for (int i = 0; i < Parts::kValues / 2; ++i) {
     *reinterpret_cast<std::uint32_t*>(out + Parts::column(lane, i)) =
-        mla_pair(total[2 * i], total[2 * i + 1]);
+        pack_pair(total[2 * i], total[2 * i + 1]);
   }
 }
 

@@ -6,6 +6,7 @@
 #include <cstddef>
 
 #include "engine/backend/cuda/kernels/dependent_launch.cuh"
+#include "engine/backend/cuda/kernels/persistent_launch.cuh"
 #include "engine/backend/cuda/kernels/weight_stream.cuh"
 #include "engine/backend/cuda/kernels/weight_tiles.cuh"
 
@@ -23,15 +24,8 @@ cudaError_t with_stream_shape(int token_rows, const Launch& launch) {
 template <typename Params>
 cudaError_t launch_persistent(bool early, void (*kernel)(Params), int threads, int shared_bytes,
                               cudaStream_t stream, const Params& p) {
-  int device = 0;
   int processors = 0;
-  cudaError_t error = cudaGetDevice(&device);
-  if (error == cudaSuccess) {
-    error = cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device);
-  }
-  if (error == cudaSuccess) {
-    error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes);
-  }
+  const cudaError_t error = prepare_persistent(kernel, shared_bytes, processors);
   if (error != cudaSuccess) return error;
   return launch_dependent(early, kernel, dim3(static_cast<unsigned>(processors)), threads,
                           static_cast<std::size_t>(shared_bytes), stream, p);

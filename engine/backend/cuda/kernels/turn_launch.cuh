@@ -3,8 +3,7 @@
 
 #include <cuda_runtime_api.h>
 
-#include <cstddef>
-
+#include "engine/backend/cuda/kernels/persistent_launch.cuh"
 #include "engine/backend/cuda/kernels/turn_tiles.cuh"
 
 namespace latentd::cuda {
@@ -20,16 +19,8 @@ cudaError_t with_turn_shape(int part_tokens, const Launch& launch) {
 // launch_dependent.
 template <typename Shape, typename Params>
 cudaError_t launch_turns(bool early, void (*kernel)(Params), cudaStream_t stream, const Params& p) {
-  int device = 0;
   int processors = 0;
-  cudaError_t error = cudaGetDevice(&device);
-  if (error == cudaSuccess) {
-    error = cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device);
-  }
-  if (error == cudaSuccess) {
-    error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                 Shape::kSharedBytes);
-  }
+  const cudaError_t error = prepare_persistent(kernel, Shape::kSharedBytes, processors);
   if (error != cudaSuccess) return error;
   cudaLaunchAttribute attributes[2] = {};
   attributes[0].id = cudaLaunchAttributeClusterDimension;

@@ -5,8 +5,6 @@
 // Contract: device code. Shared addresses are aligned to 16 bytes; all lanes of a warp take part.
 #pragma once
 
-#include <cuda_bf16.h>
-
 #include <cstdint>
 
 namespace latentd::cuda {
@@ -46,11 +44,6 @@ __device__ inline void multiply_add(float (&sums)[4], const std::uint32_t (&a)[4
       "{%8, %9}, {%0, %1, %2, %3};"
       : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
-
-__device__ inline std::uint32_t pack_bf16(float low, float high) {
-  const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
-  return *reinterpret_cast<const std::uint32_t*>(&pair);
 }
 
 }  // namespace latentd::cuda
